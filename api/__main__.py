@@ -1,0 +1,37 @@
+"""`python -m api`: serve the REST API."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+
+from api.main import create_app
+from models.settings import SettingsError, load_settings
+from models.telemetry import configure_logging
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    try:
+        settings = load_settings().require_servers()
+    except SettingsError as error:
+        sys.exit(f"bellhop api cannot start: {error}")
+    configure_logging(settings, "api")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.api_port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        proxy_headers=True,
+        forwarded_allow_ips=",".join(settings.trusted_proxies),
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Who calls: a backend by its API key, or a user by a token."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from models.errors import ForbiddenError, TokenInvalidError, UnauthorizedError
+from models.keys import secret_matches, split_key
+from models.queries import keys as sql
+from models.states import Scope
+from models.tokens import UserToken, verify_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from models.database import Database
+    from models.tenants import TenantSecrets
+
+_FRESH_S = 1.0  # how long a revoked key may still be honoured by another API process
+_MOST_KEYS = 10_000
+
+key_scheme = HTTPBearer(scheme_name="ApiKey", description="An API key: `bh_…`", auto_error=False)
+token_scheme = HTTPBearer(scheme_name="UserToken", description="A user token (JWT)", auto_error=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """An authenticated backend."""
+
+    key_id: str
+    tenant: str
+    scopes: frozenset[str]
+    domains: frozenset[str]
+
+    def require(self, scope: Scope) -> None:
+        """Raise `ForbiddenError` where the key lacks `scope`."""
+        if scope not in self.scopes and Scope.ADMIN not in self.scopes:
+            detail = f"The API key lacks the scope {scope}; ask an admin for a key that has it"
+            raise ForbiddenError(detail)
+
+    def require_domain(self, domain: str) -> None:
+        """Raise `ForbiddenError` where the key may not write to `domain`."""
+        if self.domains and domain not in self.domains:
+            detail = f"The API key may only write to {', '.join(sorted(self.domains))}, not to {domain}"
+            raise ForbiddenError(detail)
+
+
+class Authenticator:
+    """Checks keys and tokens. Keys are remembered for a second, so that a busy one costs one query a second."""
+
+    def __init__(self, database: Database, secrets: TenantSecrets) -> None:
+        self._database = database
+        self._secrets = secrets
+        self._known: dict[str, tuple[float, Backend]] = {}
+
+    async def backend(self, credentials: str) -> Backend:
+        """Return who holds this key. Raises `UnauthorizedError`, `UnavailableError`."""
+        now = time.monotonic()
+        known = self._known.get(credentials)
+        if known is not None and now - known[0] < _FRESH_S:
+            return known[1]
+        self._known.pop(credentials, None)
+        parts = split_key(credentials)
+        if parts is None:
+            raise UnauthorizedError
+        key_id, secret = parts
+        rows = await self._database.rows(sql.FIND_KEY_IF_LIVE, {"id": key_id})
+        if not rows or not secret_matches(secret, rows[0]["secret_hash"]):
+            raise UnauthorizedError
+        row = rows[0]
+        backend = Backend(key_id, row["tenant"], frozenset(row["scopes"]), frozenset(row["domains"]))
+        if len(self._known) >= _MOST_KEYS:
+            self._known.clear()
+        self._known[credentials] = (now, backend)
+        return backend
+
+    def forget(self, key_id: str) -> None:
+        """Stop honouring a key in this process at once."""
+        self._known = {text: known for text, known in self._known.items() if known[1].key_id != key_id}
+
+    async def user(self, credentials: str) -> UserToken:
+        """Return what the token says. Raises `TokenInvalidError`, `TokenExpiredError`, `UnavailableError`."""
+        return await verify_token(credentials, self._secrets.of)
+
+
+def bearer(request: Request) -> str:
+    """Return the credentials of the Authorization header, or an empty string."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
+
+
+def needs(scope: Scope) -> Callable[[Request], Coroutine[Any, Any, Backend]]:
+    """Return a dependency that lets only backends with `scope` through."""
+
+    async def authenticate(request: Request) -> Backend:
+        backend = await request.app.state.resources.authenticator.backend(bearer(request))
+        backend.require(scope)
+        return backend  # type: ignore[no-any-return]  # app.state is untyped
+
+    return authenticate
+
+
+async def _authenticate_user(request: Request) -> UserToken:
+    credentials = bearer(request)
+    if not credentials:
+        detail = "A user token is needed: Authorization: Bearer <token>"
+        raise TokenInvalidError(detail)
+    return await request.app.state.resources.authenticator.user(credentials)  # type: ignore[no-any-return]
+
+
+User = Annotated[UserToken, Depends(_authenticate_user)]

@@ -1,0 +1,88 @@
+"""Request bodies: bounded while they are read, parsed strictly, explained with JSON pointers when they are wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from models.contracts import MAX_BODY_BYTES
+from models.errors import (
+    FieldError,
+    InvalidJsonError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+    ValidationFailedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import Request
+
+Body = TypeVar("Body", bound=BaseModel)
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+
+def media_type(request: Request, allowed: Sequence[str]) -> str:
+    """Return the body's media type, which is the first of `allowed` where none is named. Raises for any other."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower() or allowed[0]
+    if given not in allowed:
+        detail = f"Send the body with Content-Type: {' or '.join(allowed)}, not {given[:100]}"
+        raise UnsupportedMediaTypeError(detail)
+    return given
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """Return the body. Raises `PayloadTooLargeError` as soon as it is known to pass `limit` bytes."""
+    too_large = PayloadTooLargeError(f"The body may have at most {limit} bytes; send less at once")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def parse_json(raw: bytes) -> Any:  # noqa: ANN401  # JSON is anything
+    """Return the parsed JSON. Raises `InvalidJsonError`."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        detail = f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        raise InvalidJsonError(detail) from error
+
+
+def validate(model: type[Body], value: object) -> Body:
+    """Return `value` as a `model`. Raises `ValidationFailedError` with a pointer for each wrong value."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ValidationFailedError(
+            errors=field_errors(error.errors(include_url=False, include_input=False))
+        ) from error
+
+
+async def json_body(request: Request, model: type[Body], limit: int = MAX_BODY_BYTES) -> Body:
+    """Read, parse and validate a JSON body."""
+    media_type(request, [JSON])
+    return validate(model, parse_json(await read(request, limit)))
+
+
+def field_errors(errors: Sequence[Any], start: int = 0) -> tuple[FieldError, ...]:
+    """Return Pydantic's errors with JSON pointers; `start` leaves out leading parts of the location."""
+    return tuple(
+        FieldError(
+            "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error["loc"][start:]),
+            error["type"],
+            error["msg"][:1].upper() + error["msg"][1:],
+        )
+        for error in errors[:50]
+    )

@@ -1,0 +1,36 @@
+"""`/health`: alive says that the process answers; ready says that it can do its work."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from api.bodies import JSON
+from api.resources import Held
+from models.errors import UnavailableError
+from models.frames import dumps
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live", summary="Is the process alive?")
+async def live() -> Response:
+    """Answer without asking anyone."""
+    return Response(dumps({"status": "ok"}), media_type=JSON)
+
+
+@router.get("/ready", summary="Can it work?", responses={503: {"description": "The failing part is named"}})
+async def ready(held: Held) -> Response:
+    """Needs Postgres. Redis only makes it fast: without it the API still accepts, and says so here."""
+    parts = {"postgres": "ok", "redis": "ok"}
+    try:
+        await held.database.check()
+    except UnavailableError:
+        parts["postgres"] = "unreachable"
+    try:
+        await held.redis.ping()
+    except Exception as error:  # noqa: BLE001  # whatever keeps Redis from answering is the answer here
+        parts["redis"] = f"unreachable ({type(error).__name__}); notifications are accepted and dispatched later"
+    healthy = parts["postgres"] == "ok"
+    return Response(
+        dumps({"status": "ok" if healthy else "failing", "parts": parts}), 200 if healthy else 503, media_type=JSON
+    )

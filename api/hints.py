@@ -1,0 +1,85 @@
+"""Stage 2: after a commit, tell the workers to look. Off the request's path; a failure costs a second, never a row."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import redis
+import structlog
+from kombu.exceptions import OperationalError as BrokerError
+
+from models import redis_keys, telemetry
+from models.states import Priority
+from workers.celery_app import send_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from celery import Celery
+
+log = structlog.get_logger(__name__)
+
+_FLAG_TTL_MS = 1_000  # how long one hint stands for all that follow it, should it get lost
+_REDIS_TIMEOUT_S = 0.5
+_PAUSE_AFTER_FAILURE_S = 0.5
+
+
+class Hints:
+    """Sends at most one outstanding hint per priority, from one thread of its own."""
+
+    def __init__(self, celery: Celery, redis_url: str) -> None:
+        self._celery = celery
+        self._redis = redis.Redis.from_url(
+            redis_url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
+        )
+        self._wanted: set[Priority] = set()
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hints")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._task = asyncio.create_task(self._run(), name="hints")
+
+    async def stop(self) -> None:
+        """Stop sending; the sweep hints at what is left."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._redis.close()
+
+    def want(self, priorities: Iterable[Priority]) -> None:
+        """Note that there is committed work of these priorities. Returns at once and never fails."""
+        self._wanted.update(priorities)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            wanted = sorted(self._wanted, key=lambda priority: priority.rank)
+            self._wanted.clear()
+            sent = await loop.run_in_executor(self._thread, self._send, wanted)
+            if not sent:
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+
+    def _send(self, wanted: list[Priority]) -> bool:
+        for priority in wanted:
+            flag = redis_keys.hint_outstanding(priority)
+            try:
+                if not self._redis.set(flag, 1, nx=True, px=_FLAG_TTL_MS):
+                    telemetry.hints.labels(str(priority), "outstanding").inc()
+                    continue
+                send_hint(self._celery, priority)
+                telemetry.hints.labels(str(priority), "sent").inc()
+            except (redis.RedisError, BrokerError, OSError) as error:
+                telemetry.hints.labels(str(priority), "failed").inc()
+                log.warning("hint not sent; the sweep will", priority=str(priority), error=str(error))
+                return False
+        return True

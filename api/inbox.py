@@ -1,0 +1,131 @@
+"""`/v1/inbox`: what a user reads and does, authenticated by a user token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from api.auth import User, token_scheme
+from api.bodies import JSON, json_body
+from api.openapi import body, header, problems
+from api.resources import Held
+from models import frames
+from models.contracts import (
+    MAX_SEQ,
+    ActionIn,
+    ActionOut,
+    DomainCounts,
+    InboxPage,
+    InboxQuery,
+    Item,
+    ItemPatch,
+    LogPage,
+    LogQuery,
+)
+from models.errors import NotFoundError
+from models.states import Action, Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+router = APIRouter(prefix="/v1/inbox", tags=["inbox"], dependencies=[Depends(token_scheme)])
+
+Number = Annotated[int, Path(ge=1, le=MAX_SEQ)]
+
+
+@router.get(
+    "",
+    response_model=InboxPage,
+    summary="List deliveries, newest first",
+    openapi_extra=header("If-None-Match", "The ETag of an earlier answer; 304 where the inbox has not changed"),
+    responses=problems(401, 422, 503) | {304: {"description": "The inbox has not changed"}},
+)
+async def list_inbox(query: Annotated[InboxQuery, Query()], request: Request, held: Held, user: User) -> Response:
+    """Page backwards with `before`, the last answer's `next_before`."""
+    known = request.headers.get("if-none-match", "")
+    if known:
+        head = await held.inbox.head((user.tenant, user.user))
+        if _etag(head.head) in [part.strip().removeprefix("W/") for part in known.split(",")]:
+            return Response(status_code=304, headers={"ETag": _etag(head.head)})
+    rows = await held.inbox.list_page(user.tenant, user.user, query)
+    box: Mapping[str, Any] = rows[0] if rows else {"head": 0, "unread": 0, "unseen": 0}
+    found = [row for row in rows if row["seq"] is not None]
+    items, more = found[: query.limit], len(found) > query.limit
+    answer = b'{"items":[%b],"next_before":%b,"counts":%b,"seq":%d}' % (
+        b",".join(_item(row) for row in items),
+        b"%d" % items[-1]["seq"] if more else b"null",
+        frames.counts(box["unread"], box["unseen"]),
+        box["head"],
+    )
+    return Response(answer, headers={"ETag": _etag(box["head"])}, media_type=JSON)
+
+
+def _etag(head: int) -> str:
+    return f'"{head}"'
+
+
+def _item(row: Mapping[str, Any]) -> bytes:
+    return frames.item(row["seq"], frames.item_tail(row, Priority.of_rank(row["priority"]), fresh=False))
+
+
+@router.get("/counts", response_model=DomainCounts, summary="Count what waits", responses=problems(401, 503))
+async def count(held: Held, user: User) -> Response:
+    """Archived and deleted deliveries do not count; domains with nothing waiting are left out."""
+    rows = await held.inbox.counts_by_domain(user.tenant, user.user)
+    domains = {row["domain"]: {"unread": row["unread"], "unseen": row["unseen"]} for row in rows}
+    totals = {name: sum(counts[name] for counts in domains.values()) for name in ("unread", "unseen")}
+    return Response(frames.dumps({**totals, "domains": domains}), media_type=JSON)
+
+
+@router.get("/log", response_model=LogPage, summary="Read the numbered log", responses=problems(401, 422, 503))
+async def read_log(query: Annotated[LogQuery, Query()], held: Held, user: User) -> Response:
+    """Apply the entries in order to the state at `since`; `reset: true` means fetch the list again."""
+    page = await held.inbox.page(user.tenant, user.user, query.since, query.limit)
+    return Response(page.as_json(), media_type=JSON)
+
+
+@router.patch(
+    "/{seq}",
+    response_model=Item,
+    summary="Change one delivery",
+    openapi_extra=body(ItemPatch),
+    responses=problems(400, 401, 404, 413, 415, 422, 503),
+)
+async def patch(seq: Number, request: Request, held: Held, user: User) -> Response:
+    """What is left out stays as it is. Answers the Item as it is then."""
+    wanted = await json_body(request, ItemPatch)
+    if await held.inbox.one(user.tenant, user.user, seq) is None:
+        raise _no_such(seq)
+    await held.inbox.act(user.tenant, user.user, wanted.actions(), seqs=[seq], up_to=None)
+    row = await held.inbox.one(user.tenant, user.user, seq)
+    if row is None:
+        raise _no_such(seq)
+    return Response(_item(row), media_type=JSON)
+
+
+@router.delete("/{seq}", status_code=204, summary="Delete one delivery", responses=problems(401, 404, 422, 503))
+async def delete(seq: Number, held: Held, user: User) -> Response:
+    """It vanishes from every device."""
+    done = await held.inbox.act(user.tenant, user.user, [Action.DELETE], seqs=[seq], up_to=None)
+    if not done.changed:
+        raise _no_such(seq)
+    return Response(status_code=204)
+
+
+def _no_such(seq: int) -> NotFoundError:
+    return NotFoundError(f"There is no delivery {seq} in your inbox")
+
+
+@router.post(
+    "/actions",
+    response_model=ActionOut,
+    summary="Change many deliveries at once",
+    openapi_extra=body(ActionIn),
+    responses=problems(400, 401, 413, 415, 422, 503),
+)
+async def act(request: Request, held: Held, user: User) -> Response:
+    """`up_to` never touches what arrived after it. `changed` 0 means that nothing was left to change."""
+    wanted = await json_body(request, ActionIn)
+    done = await held.inbox.act(user.tenant, user.user, [wanted.action], seqs=wanted.seqs, up_to=wanted.up_to)
+    return Response(done.as_json(), media_type=JSON)

@@ -1,0 +1,171 @@
+"""Stage 1: write notifications and their outbox rows; concurrent requests share one statement and one commit.
+
+`accept` returns only after the commit. Nothing is half written: a request's rows are in one statement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import psycopg
+import structlog
+import uuid_utils
+
+from models import telemetry
+from models.batching import Batcher
+from models.contracts import NotificationIn
+from models.errors import IdempotencyMismatchError, NotSupportedYetError, ValidationFailedError
+from models.frames import dumps
+from models.queries import ingest as sql
+from models.states import NotificationStatus, Priority
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from api.hints import Hints
+    from models.database import Database
+
+log = structlog.get_logger(__name__)
+
+_ROWS_PER_STATEMENT = 1_000
+_LANES = 2  # one statement commits while the next is filled
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One notification as it goes into the statement."""
+
+    row: dict[str, Any]
+    priority: Priority
+
+    @classmethod
+    def of(cls, tenant: str, notification: NotificationIn, idempotency_key: str | None) -> Draft:
+        """Prepare a notification. Raises `NotSupportedYetError` for audiences that cannot be resolved yet."""
+        to = notification.to
+        if to.user is not None:
+            audience: dict[str, Any] = {"user": to.user}
+        elif to.users is not None:
+            audience = {"users": to.users}
+        else:
+            detail = "Sending to a topic or to everyone is not supported yet; name the users"
+            raise NotSupportedYetError(detail)
+        row = {
+            "tenant": tenant,
+            "type": notification.type,
+            "domain": notification.type.partition(".")[0],
+            "priority": notification.priority.rank,
+            "title": notification.title,
+            "body": notification.body,
+            "data": notification.data,
+            "audience": audience,
+            "actor": notification.actor.model_dump() if notification.actor else None,
+            "action_url": notification.action_url,
+            "collapse_key": notification.collapse_key,
+            "deliver_at": notification.deliver_at,
+            "expires_at": notification.expires_at,
+        }
+        if idempotency_key is not None:
+            # Over what was meant, not over how it was written: white space and key order do not matter.
+            canonical = orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+            row["body_hash"] = hashlib.sha256(canonical).hexdigest()
+            row["idempotency_key"] = idempotency_key
+        row["id"] = str(uuid_utils.uuid7())
+        return cls(row, notification.priority)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a draft. `status` is `accepted` or `scheduled`."""
+
+    id: str
+    created_at: datetime
+    status: NotificationStatus
+    replayed: bool = False
+
+
+Result = Outcome | IdempotencyMismatchError | ValidationFailedError
+
+
+class Ingest:
+    """Accepts drafts."""
+
+    def __init__(self, database: Database, hints: Hints) -> None:
+        self._database = database
+        self._hints = hints
+        self._accept = Batcher[Sequence[Draft], list[Result]](
+            self._write_requests, limit=_ROWS_PER_STATEMENT, lanes=_LANES, weight=len
+        )
+
+    async def accept(self, drafts: Sequence[Draft]) -> list[Result]:
+        """Commit the drafts of one request. Returns an outcome, or what is wrong, for each.
+
+        Raises `UnavailableError` where Postgres cannot be reached; then nothing of the request was written.
+        """
+        results = await self._accept(drafts)
+        log.debug("accepted", notifications=[result.id for result in results if isinstance(result, Outcome)])
+        return results
+
+    async def _write_requests(self, requests: Sequence[Sequence[Draft]]) -> list[list[Result]]:
+        drafts = [draft for request in requests for draft in request]
+        results = await self._write(drafts)
+        due = set()
+        for draft, result in zip(drafts, results, strict=True):
+            if isinstance(result, Outcome) and not result.replayed:
+                telemetry.accepted.labels(str(draft.priority)).inc()
+                if result.status is NotificationStatus.ACCEPTED:
+                    due.add(draft.priority)
+        if due:
+            self._hints.want(due)
+        remaining = iter(results)
+        return [[next(remaining) for _ in request] for request in requests]
+
+    async def _write(self, drafts: Sequence[Draft]) -> list[Result]:
+        try:
+            return await self._insert(drafts)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            if len(drafts) == 1:
+                log.warning("postgres refused a notification", error=str(error.diag.message_primary))
+                return [ValidationFailedError("The database cannot store one of these values")]
+        # One bad row must not fail its neighbours: halve until it stands alone.
+        middle = len(drafts) // 2
+        return [*await self._write(drafts[:middle]), *await self._write(drafts[middle:])]
+
+    async def _insert(self, drafts: Sequence[Draft]) -> list[Result]:
+        rows = [{"ord": nth, **draft.row} for nth, draft in enumerate(drafts)]
+        written = {
+            row["id"]: row["created_at"]
+            for row in await self._database.rows(sql.INSERT_IF_NEW, {"rows": dumps(rows).decode()})
+        }
+        earlier = await self._find_earlier([row for row in rows if row["id"] not in written])
+        return [
+            _accepted(draft, written[draft.row["id"]]) if draft.row["id"] in written else _replayed(draft, earlier[nth])
+            for nth, draft in enumerate(drafts)
+        ]
+
+    async def _find_earlier(self, rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        if not rows:
+            return {}
+        keys = [{name: row[name] for name in ("ord", "tenant", "idempotency_key")} for row in rows]
+        found = await self._database.rows(sql.FIND_BY_IDEMPOTENCY_KEY, {"keys": dumps(keys).decode()})
+        return {row["ord"]: row for row in found}
+
+
+def _status(deliver_at: datetime | None, created_at: datetime) -> NotificationStatus:
+    later = deliver_at is not None and deliver_at > created_at
+    return NotificationStatus.SCHEDULED if later else NotificationStatus.ACCEPTED
+
+
+def _accepted(draft: Draft, created_at: datetime) -> Outcome:
+    return Outcome(draft.row["id"], created_at, _status(draft.row["deliver_at"], created_at))
+
+
+def _replayed(draft: Draft, earlier: dict[str, Any]) -> Result:
+    if earlier["body_hash"] != draft.row["body_hash"]:
+        detail = "This idempotency key was used before with another body; use a new key for a new notification"
+        return IdempotencyMismatchError(detail)
+    status = _status(earlier["deliver_at"], earlier["created_at"])
+    return Outcome(earlier["id"], earlier["created_at"], status, replayed=True)

@@ -1,0 +1,57 @@
+"""The API's composition root: settings in, application out."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from prometheus_fastapi_instrumentator import Instrumentator
+
+from api import errors, health, inbox, keys, notifications, openapi
+from api.resources import Resources
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from models.settings import Settings
+
+_DESCRIPTION = """Tell this user, or these users, that this happened, and how urgent it is.
+Bellhop gets it to every device of every one of them, in order and without a gap."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the application; connects to nothing before its lifespan starts."""
+    resources = Resources.build(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await resources.open()
+        yield
+        await resources.close()
+
+    app = FastAPI(
+        title="Bellhop",
+        version="0.1.0",
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.state.resources = resources
+    for module in (notifications, inbox, keys, health):
+        app.include_router(module.router)
+    openapi.install(app)
+    errors.install(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-Id"],
+            expose_headers=["ETag", "Idempotent-Replayed", "Retry-After", "X-Request-Id"],
+        )
+    Instrumentator(excluded_handlers=["/metrics", "/health/.*"]).instrument(app).expose(
+        app, endpoint="/metrics", include_in_schema=False
+    )
+    return app

@@ -1,0 +1,192 @@
+"""`/v1/notifications`: what backends call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from api.auth import Backend, key_scheme, needs
+from api.bodies import JSON, NDJSON, json_body, media_type, parse_json, read, validate
+from api.ingest import Draft, Outcome
+from api.openapi import body, header, problems
+from api.resources import Held
+from models.contracts import (
+    MAX_BULK_BYTES,
+    MAX_BULK_ITEMS,
+    Accepted,
+    BulkAnswer,
+    BulkIn,
+    BulkItem,
+    NotificationIn,
+    NotificationOut,
+)
+from models.errors import (
+    BellhopError,
+    FieldError,
+    InvalidJsonError,
+    NotFoundError,
+    ValidationFailedError,
+)
+from models.frames import dumps
+from models.queries import ingest as sql
+from models.states import NotificationStatus, Priority, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+router = APIRouter(prefix="/v1/notifications", tags=["notifications"], dependencies=[Depends(key_scheme)])
+
+Writer = Annotated[Backend, Depends(needs(Scope.NOTIFICATIONS_WRITE))]
+Reader = Annotated[Backend, Depends(needs(Scope.NOTIFICATIONS_READ))]
+
+_LONGEST_KEY = 255
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=Accepted,
+    summary="Send one notification",
+    openapi_extra=body(NotificationIn) | header("Idempotency-Key", "The same key and body make one notification"),
+    responses=problems(400, 401, 403, 413, 415, 422, 503),
+)
+async def send(request: Request, held: Held, backend: Writer) -> Response:
+    """202 means committed to disk. `status` is `accepted`, or `scheduled` where `deliver_at` is later."""
+    notification = await json_body(request, NotificationIn)
+    draft = _draft(backend, notification, _idempotency_key(request))
+    (outcome,) = await held.ingest.accept([draft])
+    if isinstance(outcome, BellhopError):
+        raise outcome
+    answer = {"id": outcome.id, "status": outcome.status, "created_at": outcome.created_at}
+    return Response(dumps(answer), 202, {"Idempotent-Replayed": "true"} if outcome.replayed else None, JSON)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= _LONGEST_KEY or not key.isascii() or not key.isprintable():
+        wrong = FieldError("", "bad_idempotency_key", f"Idempotency-Key must have 1 to {_LONGEST_KEY} ASCII characters")
+        raise ValidationFailedError(errors=(wrong,))
+    return key
+
+
+def _draft(backend: Backend, notification: NotificationIn, key: str | None) -> Draft:
+    draft = Draft.of(backend.tenant, notification, key)
+    backend.require_domain(draft.row["domain"])
+    return draft
+
+
+@router.post(
+    "/bulk",
+    status_code=202,
+    response_model=BulkAnswer,
+    summary="Send up to 1,000 notifications",
+    openapi_extra=body(BulkIn, ndjson=BulkItem),
+    responses=problems(400, 401, 403, 413, 415, 422, 503),
+)
+async def send_bulk(request: Request, held: Held, backend: Writer) -> Response:
+    """One bad item never stops the others. As `application/x-ndjson`, each line is one notification."""
+    kind = media_type(request, [JSON, NDJSON])
+    raw = await read(request, MAX_BULK_BYTES)
+    items = _lines(raw) if kind == NDJSON else _listed(raw)
+    if not 1 <= len(items) <= MAX_BULK_ITEMS:
+        wrong = FieldError(
+            "/notifications", "bulk_size", f"Send 1 to {MAX_BULK_ITEMS} notifications at once; there are {len(items)}"
+        )
+        raise ValidationFailedError(errors=(wrong,))
+    drafts: dict[int, Draft] = {}
+    results: list[dict[str, Any]] = [{}] * len(items)
+    for index, item in enumerate(items):
+        try:
+            bulk_item = validate(BulkItem, parse_json(item) if isinstance(item, bytes) else item)
+            drafts[index] = _draft(backend, bulk_item, bulk_item.idempotency_key)
+        except BellhopError as error:
+            results[index] = _rejected(index, error)
+    outcomes = await held.ingest.accept(list(drafts.values())) if drafts else []
+    for index, outcome in zip(drafts, outcomes, strict=True):
+        if isinstance(outcome, Outcome):
+            status = "replayed" if outcome.replayed else outcome.status
+            results[index] = {"index": index, "status": status, "id": outcome.id}
+        else:
+            results[index] = _rejected(index, outcome)
+    rejected = sum(result["status"] == "rejected" for result in results)
+    answer = {"accepted": len(results) - rejected, "rejected": rejected, "results": results}
+    return Response(dumps(answer), 202, media_type=JSON)
+
+
+def _lines(raw: bytes) -> list[bytes]:
+    return [line for line in raw.splitlines() if line.strip()]
+
+
+def _listed(raw: bytes) -> Sequence[Any]:
+    value = parse_json(raw)
+    if not isinstance(value, dict) or set(value) != {"notifications"} or not isinstance(value["notifications"], list):
+        wrong = FieldError("", "bulk_shape", 'The body must be {"notifications": [ … ]} and nothing else')
+        raise ValidationFailedError(errors=(wrong,))
+    return value["notifications"]
+
+
+def _rejected(index: int, error: BellhopError) -> dict[str, Any]:
+    problem: dict[str, Any] = {"code": error.code, "detail": error.detail}
+    if error.errors:
+        problem["errors"] = [wrong.as_dict() for wrong in error.errors]
+    elif isinstance(error, InvalidJsonError):
+        problem["detail"] = error.detail.replace("The body", "The line")
+    return {"index": index, "status": "rejected", "error": problem}
+
+
+@router.get(
+    "/{notification_id}",
+    response_model=NotificationOut,
+    summary="Look at a notification",
+    responses=problems(401, 403, 404, 503),
+)
+async def look(notification_id: str, held: Held, backend: Reader) -> Response:
+    """Its content, its status, how many users it reached, and a timeline that says why someone did not get it."""
+    try:
+        key = str(UUID(notification_id))
+    except ValueError:
+        raise _no_such(notification_id) from None
+    rows = await held.database.rows(sql.GET_NOTIFICATION, {"tenant": backend.tenant, "id": key})
+    if not rows:
+        raise _no_such(notification_id)
+    events = await held.database.rows(sql.GET_EVENTS, {"id": key})
+    return Response(dumps(_describe(rows[0], events)), media_type=JSON)
+
+
+def _no_such(notification_id: str) -> NotFoundError:
+    return NotFoundError(f"There is no notification {notification_id[:64]!r} in this tenant")
+
+
+def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    timeline = [{"at": row["created_at"], "event": "accepted", "detail": "committed"}, *events]
+    if row["recipients"]:
+        detail = f"written to {row['recipients']} inbox{'es' if row['recipients'] != 1 else ''}"
+        timeline.append({"at": row["last_at"], "event": "dispatched", "detail": detail})
+    copied = ("id", "type", "domain", "title", "body", "data", "action_url", "actor", "collapse_key")
+    return {
+        **{name: row[name] for name in copied},
+        "to": row["audience"],
+        "priority": Priority.of_rank(row["priority"]),
+        "deliver_at": row["deliver_at"],
+        "expires_at": row["expires_at"],
+        "created_at": row["created_at"],
+        "status": _status(row, events),
+        "counts": {"suppressed": 0, **{name: row[name] for name in ("recipients", "acked", "seen", "read")}},
+        "timeline": sorted(timeline, key=lambda event: event["at"]),
+    }
+
+
+def _status(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> NotificationStatus:
+    if row["due_at"] is not None:
+        if row["deliver_at"] and row["due_at"] > row["created_at"] and not row["attempts"]:
+            return NotificationStatus.SCHEDULED
+        return NotificationStatus.DISPATCHING if row["attempts"] else NotificationStatus.ACCEPTED
+    if row["parked_reason"] is not None:
+        return NotificationStatus.DISPATCHING
+    if any(event["event"] == "expired" for event in events):
+        return NotificationStatus.EXPIRED
+    return NotificationStatus.DISPATCHED

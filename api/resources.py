@@ -1,0 +1,73 @@
+"""What the API holds: built by the composition root, opened and closed by the lifespan, received by the handlers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, cast
+
+import redis.asyncio
+from fastapi import Depends, Request
+
+from api.auth import Authenticator
+from api.hints import Hints
+from api.ingest import Ingest
+from models.database import Database
+from models.inbox import InboxStore
+from models.tenants import TenantSecrets
+from workers.celery_app import make_celery
+
+if TYPE_CHECKING:
+    from models.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything that handlers use."""
+
+    settings: Settings
+    database: Database
+    redis: redis.asyncio.Redis
+    secrets: TenantSecrets
+    authenticator: Authenticator
+    hints: Hints
+    ingest: Ingest
+    inbox: InboxStore
+
+    @classmethod
+    def build(cls, settings: Settings) -> Resources:
+        """Wire the parts; connects to nothing."""
+        database = Database(settings.database_url, size=settings.database_pool_size)
+        client = redis.asyncio.Redis.from_url(
+            settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15
+        )
+        secrets = TenantSecrets(database, settings.secret_key.get_secret_value())
+        hints = Hints(make_celery(settings), settings.redis_url)
+        return cls(
+            settings=settings,
+            database=database,
+            redis=client,
+            secrets=secrets,
+            authenticator=Authenticator(database, secrets),
+            hints=hints,
+            ingest=Ingest(database, hints),
+            inbox=InboxStore(database, client),
+        )
+
+    async def open(self) -> None:
+        """Start what runs in the background."""
+        await self.database.open()
+        self.hints.start()
+
+    async def close(self) -> None:
+        """Stop what runs in the background, and close the connections."""
+        await self.hints.stop()
+        await self.redis.aclose()
+        await self.database.close()
+
+
+def get_resources(request: Request) -> Resources:
+    """Return the resources of the app that serves `request`."""
+    return cast("Resources", request.app.state.resources)
+
+
+Held = Annotated[Resources, Depends(get_resources)]

@@ -1,0 +1,74 @@
+"""Many callers, one statement: whatever was asked for while the last batch ran goes out together in the next.
+
+Idle, a call runs alone and at once; under load batches grow by themselves. No timer, no added latency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
+
+class Batcher(Generic[Asked, Answer]):
+    """Collects calls and hands them to `run` in order; `run` returns one answer, or exception, per call.
+
+    `limit` bounds the sum of the calls' `weight`s in one batch; `lanes` is how many batches may be under way at once.
+    If `run` raises, every call of that batch gets the exception.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer | BaseException]]],
+        *,
+        limit: int,
+        lanes: int = 1,
+        weight: Callable[[Asked], int] = lambda _: 1,
+    ) -> None:
+        self._run = run
+        self._limit = limit
+        self._lanes = lanes
+        self._weight = weight
+        self._waiting: deque[tuple[Asked, asyncio.Future[Answer]]] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, asked: Asked) -> Answer:
+        """Run `asked` in the next batch and return its own answer."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((asked, future))
+        if len(self._running) < self._lanes:
+            task = asyncio.create_task(self._drain())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return await future
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            batch: list[tuple[Asked, asyncio.Future[Answer]]] = []
+            weight = 0
+            while self._waiting and (not batch or weight + self._weight(self._waiting[0][0]) <= self._limit):
+                call = self._waiting.popleft()
+                if not call[1].cancelled():
+                    batch.append(call)
+                    weight += self._weight(call[0])
+            if batch:
+                await self._run_batch(batch)
+
+    async def _run_batch(self, batch: list[tuple[Asked, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._run([asked for asked, _ in batch])
+        except BaseException as error:  # noqa: BLE001  # handed to every caller, which raises it
+            answers = [error] * len(batch)
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

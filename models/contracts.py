@@ -1,0 +1,527 @@
+"""One class per wire message, REST and socket alike. OpenAPI is generated from these; tables are elsewhere.
+
+Input classes refuse unknown fields and carry the limits of the contract. Output classes document what
+`models.frames` and `models.queries` write, and the tests validate real answers against them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from models.states import Action, ListStatus, NotificationStatus, Priority, Scope
+
+MAX_DATA_BYTES = 16 * 1024
+MAX_DATA_DEPTH = 32
+MAX_USERS = 1_000
+MAX_BULK_ITEMS = 1_000
+MAX_BULK_BYTES = 8 * 1024 * 1024
+MAX_BODY_BYTES = 256 * 1024
+MAX_SOCKET_MESSAGE_BYTES = 64 * 1024
+MAX_PAGE = 100
+MAX_LOG_PAGE = 500
+MAX_SEQS = 1_000
+MAX_SEQ = 2**53 - 1  # what a JavaScript client can hold
+MAX_TOKEN_TTL_S = 30 * 24 * 3600
+
+TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+
+
+def _refuse_nul(value: str) -> str:
+    if "\x00" in value:
+        raise PydanticCustomError("nul_character", "must not contain the character U+0000")
+    return value
+
+
+def _walk(value: object) -> tuple[int, bool]:
+    """Return how deep containers nest in `value`, and whether any string or key holds U+0000."""
+    depth, nul, level = 0, False, [value]
+    while level:
+        below: list[object] = []
+        for node in level:
+            if isinstance(node, dict):
+                below.extend(node.values())
+                nul = nul or any("\x00" in key for key in node)
+            elif isinstance(node, list):
+                below.extend(node)
+            elif isinstance(node, str):
+                nul = nul or "\x00" in node
+        if any(isinstance(node, dict | list) for node in level):
+            depth += 1
+        level = below
+    return depth, nul
+
+
+def _check_data(value: dict[str, Any]) -> dict[str, Any]:
+    depth, nul = _walk(value)
+    if depth > MAX_DATA_DEPTH:
+        raise PydanticCustomError("too_deep", "must not nest deeper than {limit} levels", {"limit": MAX_DATA_DEPTH})
+    if nul:
+        raise PydanticCustomError("nul_character", "must not contain the character U+0000")
+    if len(orjson.dumps(value)) > MAX_DATA_BYTES:
+        raise PydanticCustomError("too_large", "must not exceed {limit} bytes as JSON", {"limit": MAX_DATA_BYTES})
+    return value
+
+
+_URL = re.compile(r"^(https?://[^\s/?#\\]+[^\s\\]*|/([^\s/\\][^\s\\]*)?)$")
+
+
+def _check_url(value: str) -> str:
+    if not _URL.match(value) or not value.isprintable():
+        raise PydanticCustomError("bad_url", "must be an http or https URL, or a path that starts with one /")
+    return value
+
+
+def _only_text(value: object) -> object:
+    if value is not None and not isinstance(value, str | datetime):
+        raise PydanticCustomError("bad_time", "must be an RFC 3339 time such as 2026-03-01T12:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+def _unique(users: list[str]) -> list[str]:
+    return list(dict.fromkeys(users))
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@+-]{1,128}$")]
+TypeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+){1,4}$", max_length=128)]
+Domain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+Text = Annotated[str, AfterValidator(_refuse_nul)]
+Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
+Data = Annotated[dict[str, Any], AfterValidator(_check_data)]
+Time = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc)]
+Seq = Annotated[int, Field(strict=True, ge=0, le=MAX_SEQ)]
+EntrySeq = Annotated[int, Field(strict=True, ge=1, le=MAX_SEQ)]
+IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e ]+$")]
+
+
+class Message(BaseModel):
+    """Base of what clients send: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """Base of what the server sends."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Audience(Message):
+    """Whom a notification is for: exactly one of the four."""
+
+    user: Name | None = None
+    users: Annotated[list[Name], Field(min_length=1, max_length=MAX_USERS), AfterValidator(_unique)] | None = None
+    topic: Name | None = None
+    everyone: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in ("user", "users", "topic", "everyone") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError(
+                "one_audience", "must have exactly one of user, users, topic and everyone; {n} given", {"n": len(given)}
+            )
+        return self
+
+
+class Actor(Message):
+    """Who did what the notification tells of."""
+
+    id: Name
+    name: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = None
+    avatar_url: Url | None = None
+
+
+class NotificationIn(Message):
+    """What a backend says. `priority` defaults to `normal`; times are RFC 3339."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "to": {"user": "u_1"},
+                "type": "shop.order.shipped",
+                "priority": "high",
+                "title": "Order 42 is on its way",
+                "body": "It arrives on Friday.",
+                "data": {"order_id": 42},
+                "action_url": "/orders/42",
+            }
+        }
+    )
+
+    to: Audience
+    type: TypeName
+    priority: Priority = Priority.NORMAL
+    title: Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+    body: Annotated[Text, StringConstraints(max_length=4_000)] = ""
+    data: Data = Field(default_factory=dict)
+    action_url: Url | None = None
+    actor: Actor | None = None
+    collapse_key: Annotated[Text, StringConstraints(min_length=1, max_length=128)] | None = None
+    deliver_at: Time | None = None
+    expires_at: Time | None = None
+
+    @model_validator(mode="after")
+    def _expires_after_delivery(self) -> Self:
+        if self.deliver_at and self.expires_at and self.expires_at <= self.deliver_at:
+            raise PydanticCustomError("expires_too_soon", "expires_at must be later than deliver_at")
+        return self
+
+
+class BulkItem(NotificationIn):
+    """One notification of a bulk, with an idempotency key of its own."""
+
+    idempotency_key: IdempotencyKey | None = None
+
+
+class BulkIn(Message):
+    """What `POST /v1/notifications/bulk` takes as JSON; as NDJSON each line is one item."""
+
+    notifications: Annotated[list[BulkItem], Field(min_length=1, max_length=MAX_BULK_ITEMS)]
+
+
+class Accepted(Answer):
+    """The answer to one notification: it is on disk."""
+
+    id: UUID
+    status: Literal["accepted", "scheduled"]
+    created_at: datetime
+
+
+class ErrorItem(Answer):
+    """One wrong value of a request."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Problem(Answer):
+    """RFC 9457 problem details, with a stable `code`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[ErrorItem] | None = None
+
+
+class BulkError(Answer):
+    """Why one item of a bulk was refused."""
+
+    code: str
+    detail: str
+    errors: list[ErrorItem] | None = None
+
+
+class BulkResult(Answer):
+    """What became of one item of a bulk."""
+
+    index: int
+    status: Literal["accepted", "scheduled", "replayed", "rejected"]
+    id: UUID | None = None
+    error: BulkError | None = None
+
+
+class BulkAnswer(Answer):
+    """The answer to a bulk; `accepted` counts replayed and scheduled items too."""
+
+    accepted: int
+    rejected: int
+    results: list[BulkResult]
+
+
+class TimelineEvent(Answer):
+    """One thing that happened to a notification."""
+
+    at: datetime
+    event: str
+    detail: str
+
+
+class NotificationCounts(Answer):
+    """How many users a notification has reached, and how far."""
+
+    recipients: int
+    suppressed: int
+    acked: int
+    seen: int
+    read: int
+
+
+class NotificationOut(Answer):
+    """A notification as its sender sees it."""
+
+    id: UUID
+    type: str
+    domain: str
+    priority: Priority
+    to: dict[str, Any]
+    title: str
+    body: str
+    data: dict[str, Any]
+    action_url: str | None
+    actor: dict[str, Any] | None
+    collapse_key: str | None
+    deliver_at: datetime | None
+    expires_at: datetime | None
+    created_at: datetime
+    status: NotificationStatus
+    counts: NotificationCounts
+    timeline: list[TimelineEvent]
+
+
+class TokenIn(Message):
+    """Asks for a user token. `ttl` is in seconds; `rooms` and `watch` are grants."""
+
+    user: Name
+    ttl: Annotated[int, Field(strict=True, ge=1, le=MAX_TOKEN_TTL_S)] = 3600
+    rooms: Annotated[list[Annotated[Text, StringConstraints(min_length=1, max_length=128)]], Field(max_length=100)] = []
+    watch: Annotated[list[Annotated[Text, StringConstraints(min_length=1, max_length=128)]], Field(max_length=100)] = []
+    locale: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)] | None = (
+        None
+    )
+
+
+class TokenOut(Answer):
+    """A signed user token."""
+
+    token: str
+    expires_at: datetime
+
+
+class KeyIn(Message):
+    """Asks for an API key. Empty `domains`: any domain."""
+
+    name: Annotated[Text, StringConstraints(min_length=1, max_length=100)]
+    scopes: Annotated[list[Scope], Field(min_length=1)]
+    domains: Annotated[list[Domain], Field(max_length=100)] = []
+
+
+class KeyOut(Answer):
+    """An API key without its secret."""
+
+    id: str
+    name: str
+    scopes: list[Scope]
+    domains: list[str]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class KeyCreated(KeyOut):
+    """A new API key. `key` is shown this once."""
+
+    key: str
+
+
+class KeyList(Answer):
+    """The tenant's keys, newest first."""
+
+    keys: list[KeyOut]
+
+
+class Counts(Answer):
+    """How many deliveries of an inbox wait. Archived and deleted ones do not count."""
+
+    unread: int
+    unseen: int
+
+
+class DomainCounts(Counts):
+    """Counts, and the same by domain; domains with neither are left out."""
+
+    domains: dict[str, Counts]
+
+
+class Item(Answer):
+    """One delivery as its user sees it."""
+
+    seq: int
+    id: UUID
+    type: str
+    domain: str
+    priority: Priority
+    title: str
+    body: str
+    data: dict[str, Any]
+    action_url: str | None
+    actor: dict[str, Any] | None
+    collapse_key: str | None
+    collapsed: int
+    silent: bool
+    created_at: datetime
+    seen_at: datetime | None
+    read_at: datetime | None
+    archived_at: datetime | None
+    expires_at: datetime | None
+
+
+class ArrivalEntry(Answer):
+    """An inbox entry: something arrived."""
+
+    seq: int
+    kind: Literal["arrival"]
+    item: Item
+
+
+class ChangeEntry(Answer):
+    """An inbox entry: deliveries changed, either those in `seqs` or all up to `up_to`."""
+
+    seq: int
+    kind: Literal["change"]
+    action: Action
+    seqs: list[int] | None = None
+    up_to: int | None = None
+    at: datetime
+
+
+Entry = Annotated[ArrivalEntry | ChangeEntry, Field(discriminator="kind")]
+
+
+class InboxPage(Answer):
+    """A page of an inbox list, newest first. `seq` is the inbox's head at that moment."""
+
+    items: list[Item]
+    next_before: int | None
+    counts: Counts
+    seq: int
+
+
+class LogPage(Answer):
+    """A page of the inbox log. It accounts for every number from `from` to `to`."""
+
+    from_: int = Field(alias="from")
+    to: int
+    head: int
+    reset: bool
+    entries: list[Entry]
+    counts: Counts
+
+
+class InboxFrame(Answer):
+    """The `inbox` event: `from` is the last frame's `to` + 1."""
+
+    from_: int = Field(alias="from")
+    to: int
+    entries: list[Entry]
+    counts: Counts
+
+
+class ReadyFrame(Answer):
+    """The `ready` event: where this connection goes on from."""
+
+    user: str
+    seq: int
+    head: int
+    counts: Counts
+    reset: bool
+    session: str
+    server_time: datetime
+    expires_at: datetime
+
+
+class ItemPatch(Message):
+    """New state of one delivery; what is left out stays. `read: true` also marks as seen."""
+
+    read: Annotated[bool, Field(strict=True)] | None = None
+    seen: Literal[True] | None = None
+    archived: Annotated[bool, Field(strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.read is None and self.seen is None and self.archived is None:
+            raise PydanticCustomError("empty_patch", "must have at least one of read, seen and archived")
+        return self
+
+    def actions(self) -> list[Action]:
+        """Return the actions that lead to the wanted state, in order."""
+        wanted: list[Action] = []
+        if self.seen and not self.read:
+            wanted.append(Action.SEEN)
+        if self.read is not None:
+            wanted.append(Action.READ if self.read else Action.UNREAD)
+        if self.archived is not None:
+            wanted.append(Action.ARCHIVE if self.archived else Action.UNARCHIVE)
+        return wanted
+
+
+class ActionIn(Message):
+    """Does one action to some deliveries, or to all up to a number."""
+
+    action: Action
+    seqs: Annotated[list[EntrySeq], Field(min_length=1, max_length=MAX_SEQS)] | None = None
+    up_to: Seq | None = None
+
+    @model_validator(mode="after")
+    def _seqs_or_up_to(self) -> Self:
+        if (self.seqs is None) == (self.up_to is None):
+            raise PydanticCustomError("seqs_or_up_to", "must have exactly one of seqs and up_to")
+        return self
+
+
+class ActionOut(Answer):
+    """The inbox after an action. `changed` counts deliveries; 0 left no entry."""
+
+    seq: int
+    changed: int
+    counts: Counts
+
+
+class InboxQuery(Message):
+    """What `GET /v1/inbox` may filter by. `before` pages backwards from a number."""
+
+    status: ListStatus = ListStatus.ACTIVE
+    domain: Domain | None = None
+    type: TypeName | None = None
+    priority: Priority | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
+    before: Annotated[int, Field(ge=1, le=MAX_SEQ)] | None = None
+
+
+class LogQuery(Message):
+    """What `GET /v1/inbox/log` takes."""
+
+    since: Annotated[int, Field(ge=0, le=MAX_SEQ)] = 0
+    limit: Annotated[int, Field(ge=1, le=MAX_LOG_PAGE)] = MAX_LOG_PAGE
+
+
+class Handshake(Message):
+    """The `auth` of a socket connection."""
+
+    token: str
+    since: Seq | None = None
+
+
+class AckEvent(Message):
+    """Client event `ack`: everything up to `seq` is safe with the client."""
+
+    seq: Seq
+
+
+class SyncEvent(Message):
+    """Client event `sync`: asks for a page of the log."""
+
+    since: Seq
+    limit: Annotated[int, Field(strict=True, ge=1, le=MAX_LOG_PAGE)] = MAX_LOG_PAGE

@@ -1,0 +1,105 @@
+"""Connections to Postgres, and the one owner of transactions.
+
+Connections are in autocommit: a single statement is a transaction of its own. What needs several statements says
+`async with database.transaction()`; nothing else in the project begins or commits.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from models.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Row]
+AsyncConnection = psycopg.AsyncConnection[Row]
+
+_OPTIONS = "-c TimeZone=UTC -c lock_timeout=5s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s"
+_POOL_TIMEOUT_S = 3.0
+
+# The server is away, going away, or gave up waiting: nothing was changed, trying again may help.
+TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TooManyRequests)
+
+
+def connect_arguments() -> dict[str, Any]:
+    """Return what every connection is opened with."""
+    return {
+        "autocommit": True,
+        "row_factory": dict_row,
+        "options": _OPTIONS,
+        "connect_timeout": 3,
+        "keepalives_idle": 15,
+        "tcp_user_timeout": 10_000,
+        "application_name": "bellhop",
+    }
+
+
+def connect(database_url: str) -> Connection:
+    """Open one synchronous connection. Raises `psycopg.OperationalError`."""
+    return cast("Connection", psycopg.connect(database_url, **connect_arguments()))
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[Connection]:
+    """Run the block in one transaction: committed at its end, rolled back by an exception."""
+    with connection.transaction():
+        yield connection
+
+
+class Database:
+    """A pool of connections with short waits. Raises `UnavailableError` where Postgres cannot be reached."""
+
+    def __init__(self, database_url: str, *, size: int) -> None:
+        self._pool: AsyncConnectionPool[AsyncConnection] = AsyncConnectionPool(
+            database_url,
+            kwargs=connect_arguments(),
+            connection_class=cast("type[AsyncConnection]", psycopg.AsyncConnection),
+            min_size=min(2, size),
+            max_size=size,
+            timeout=_POOL_TIMEOUT_S,
+            reconnect_timeout=30,
+            open=False,
+            name="bellhop",
+        )
+
+    async def open(self) -> None:
+        """Start filling the pool. Does not wait: a process may start before Postgres does."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.close(timeout=2)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Run the block in one transaction: committed at its end, rolled back by an exception."""
+        with _unavailable():
+            async with self._pool.connection() as connection, connection.transaction():
+                yield connection
+
+    async def rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        """Run one statement, which is a transaction of its own, and return its rows as dicts."""
+        with _unavailable():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(sql, parameters)
+                return await cursor.fetchall() if cursor.description else []
+
+    async def check(self) -> None:
+        """Ask Postgres for an answer. Raises `UnavailableError`."""
+        await self.rows("SELECT 1", {})
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except TRANSIENT as error:
+        raise UnavailableError from error

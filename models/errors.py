@@ -1,0 +1,128 @@
+"""Every error that leaves the server: a stable code, a status, a title. Rendered in one place per protocol.
+
+REST shows them as RFC 9457 problems, sockets as `{code, detail}`. A detail says what to do and never holds SQL, a
+stack trace or a secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong input value. `pointer` is a JSON pointer into the request's body, or `?name` / `header` for others."""
+
+    pointer: str
+    code: str
+    detail: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the wire form."""
+        return {"pointer": self.pointer, "code": self.code, "detail": self.detail}
+
+
+class BellhopError(Exception):
+    """Base of all refusals. Subclasses fix `status`, `code` and `title`; instances say the `detail`."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Something went wrong on the server"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        errors: tuple[FieldError, ...] = (),
+        retry_after_s: int | None = None,
+        extra: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.errors = errors
+        self.retry_after_s = retry_after_s
+        self.extra = extra or {}
+
+    def as_socket_error(self) -> dict[str, object]:
+        """Return `{code, detail}`, with anything the code promises besides."""
+        return {"code": self.code, "detail": self.detail, **self.extra}
+
+
+class ValidationFailedError(BellhopError):
+    status, code, title = 422, "validation_failed", "The request has wrong values"
+
+
+class InvalidJsonError(BellhopError):
+    status, code, title = 400, "invalid_json", "The body is not valid JSON"
+
+
+class UnsupportedMediaTypeError(BellhopError):
+    status, code, title = 415, "unsupported_media_type", "The content type is not supported"
+
+
+class PayloadTooLargeError(BellhopError):
+    status, code, title = 413, "payload_too_large", "The body is too large"
+
+
+class NotSupportedYetError(BellhopError):
+    status, code, title = 422, "not_supported_yet", "Not supported yet"
+
+
+class IdempotencyMismatchError(BellhopError):
+    status, code, title = 422, "idempotency_mismatch", "The idempotency key was used with another body"
+
+
+class UnauthorizedError(BellhopError):
+    status, code, title = 401, "unauthorized", "A valid API key is needed"
+
+
+class TokenInvalidError(BellhopError):
+    status, code, title = 401, "token_invalid", "The user token is not valid"
+
+
+class TokenExpiredError(BellhopError):
+    status, code, title = 401, "token_expired", "The user token has expired"
+
+
+class ForbiddenError(BellhopError):
+    status, code, title = 403, "forbidden", "The API key may not do this"
+
+
+class NotFoundError(BellhopError):
+    status, code, title = 404, "not_found", "There is nothing here"
+
+
+class MethodNotAllowedError(BellhopError):
+    status, code, title = 405, "method_not_allowed", "The method is not allowed here"
+
+
+class UnavailableError(BellhopError):
+    status, code, title = 503, "unavailable", "The database cannot be reached; try again"
+
+    def __init__(self, detail: str = "", *, retry_after_s: int = 1) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+
+
+class MessageTooLargeError(BellhopError):
+    status, code, title = 413, "message_too_large", "The socket message is too large"
+
+
+class UnknownEventError(BellhopError):
+    status, code, title = 404, "unknown_event", "There is no such event"
+
+
+class AckAheadError(BellhopError):
+    status, code, title = 409, "ack_ahead", "That number was not sent on this connection"
+
+
+class RateLimitedError(BellhopError):
+    status, code, title = 429, "rate_limited", "Too many events"
+
+    def __init__(self, detail: str = "", *, retry_in_ms: int) -> None:
+        super().__init__(detail, retry_after_s=-(-retry_in_ms // 1000), extra={"retry_in_ms": retry_in_ms})
+
+
+def all_errors() -> list[type[BellhopError]]:
+    """Every error class, for the documentation and its test."""
+    return [BellhopError, *BellhopError.__subclasses__()]

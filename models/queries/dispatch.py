@@ -1,0 +1,68 @@
+"""Stage 3: dispatch. Lock the priority, claim a batch, number the inboxes, write deliveries, delete the outbox rows.
+
+All of it is one transaction, so a worker killed anywhere leaves either everything or nothing.
+"""
+
+# One dispatcher per priority at a time: what was accepted first is numbered first. Freed by the commit.
+LOCK_PRIORITY = "SELECT pg_advisory_xact_lock(%(lock)s, %(priority)s)"
+LOCK_CLASS = 0x62656C6C  # "bell": keeps our advisory locks apart from other programs' in the same database
+
+CLAIM_DUE = """
+SELECT o.position, o.attempts, o.due_at, now() AS now, n.id::text AS id,
+       n.tenant, n.type, n.domain, n.title, n.body, n.data::text AS data,
+       n.audience, n.actor::text AS actor, n.action_url, n.collapse_key, n.expires_at, n.created_at
+FROM outbox o
+JOIN notification n ON n.id = o.notification_id
+WHERE o.priority = %(priority)s AND o.due_at <= now()
+ORDER BY o.due_at, o.position
+LIMIT %(limit)s
+FOR UPDATE OF o SKIP LOCKED
+"""
+
+DELIVER = """
+WITH input AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS r(
+        tenant text, user_id text, nth int, notification_id uuid, domain text, type text)
+), per_user AS MATERIALIZED (
+    SELECT tenant, user_id, count(*) AS n FROM input GROUP BY tenant, user_id
+), bumped AS (
+    INSERT INTO inbox AS i (tenant, user_id, last_seq, unread, unseen)
+    SELECT tenant, user_id, n, n, n FROM per_user
+    ORDER BY tenant, user_id  -- every writer locks inboxes in this order: no deadlock
+    ON CONFLICT (tenant, user_id) DO UPDATE
+    SET last_seq = i.last_seq + excluded.last_seq, unread = i.unread + excluded.unread,
+        unseen = i.unseen + excluded.unseen
+    RETURNING i.id, i.tenant, i.user_id, i.last_seq, i.unread, i.unseen
+), delivered AS (
+    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority)
+    SELECT b.id, b.last_seq - p.n + r.nth, r.notification_id, r.domain, r.type, %(priority)s
+    FROM input r
+    JOIN per_user p USING (tenant, user_id)
+    JOIN bumped b USING (tenant, user_id)
+), done AS (
+    DELETE FROM outbox WHERE position = ANY(%(positions)s)
+)
+SELECT tenant, user_id, last_seq, unread, unseen FROM bumped
+"""
+
+NOTE_EVENTS = """
+INSERT INTO notification_event (notification_id, event, detail)
+SELECT notification_id, event, detail
+FROM json_to_recordset(%(events)s::json) AS r(notification_id uuid, event text, detail text)
+"""
+
+RETRY_LATER = """
+UPDATE outbox SET attempts = attempts + 1, due_at = clock_timestamp() + make_interval(secs => %(delay_s)s)
+WHERE position = %(position)s
+"""
+
+PARK = """
+WITH gone AS (
+    DELETE FROM outbox WHERE position = %(position)s RETURNING notification_id, priority, attempts
+), noted AS (
+    INSERT INTO notification_event (notification_id, event, detail)
+    SELECT notification_id, 'parked', %(reason)s FROM gone
+)
+INSERT INTO parked (notification_id, priority, attempts, reason)
+SELECT notification_id, priority, attempts + 1, %(reason)s FROM gone
+"""

@@ -1,0 +1,53 @@
+"""Stage 1: accept. One statement writes notifications and their outbox rows, so one implicit commit makes them true."""
+
+INSERT_IF_NEW = """
+WITH input AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS r(
+        ord int, id uuid, tenant text, type text, domain text, priority smallint, title text, body text, data jsonb,
+        audience jsonb, actor jsonb, action_url text, collapse_key text, deliver_at timestamptz,
+        expires_at timestamptz, idempotency_key text, body_hash text)
+), written AS (
+    INSERT INTO notification (id, tenant, type, domain, priority, title, body, data, audience, actor, action_url,
+                              collapse_key, deliver_at, expires_at, idempotency_key, body_hash)
+    SELECT id, tenant, type, domain, priority, title, body, data, audience, actor, action_url,
+           collapse_key, deliver_at, expires_at, idempotency_key, decode(body_hash, 'hex')
+    FROM input
+    ORDER BY tenant, idempotency_key, ord  -- one order for all writers: no deadlock between equal keys
+    ON CONFLICT (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id, created_at
+), queued AS (
+    INSERT INTO outbox (notification_id, priority, due_at)
+    SELECT id, i.priority, greatest(i.deliver_at, now())
+    FROM written JOIN input i USING (id)
+    ORDER BY i.ord  -- identity values follow this order: the order of requests is the order of dispatch
+)
+SELECT id::text, created_at FROM written
+"""
+
+FIND_BY_IDEMPOTENCY_KEY = """
+SELECT r.ord, n.id::text, n.created_at, n.deliver_at, encode(n.body_hash, 'hex') AS body_hash
+FROM json_to_recordset(%(keys)s::json) AS r(ord int, tenant text, idempotency_key text)
+JOIN notification n ON n.tenant = r.tenant AND n.idempotency_key = r.idempotency_key
+"""
+
+GET_NOTIFICATION = """
+SELECT n.id::text, n.type, n.domain, n.priority, n.audience, n.title, n.body, n.data, n.action_url, n.actor,
+       n.collapse_key, n.deliver_at, n.expires_at, n.created_at,
+       o.due_at, o.attempts, p.reason AS parked_reason, p.parked_at,
+       d.recipients, d.acked, d.seen, d.read, d.first_at, d.last_at
+FROM notification n
+LEFT JOIN outbox o ON o.notification_id = n.id
+LEFT JOIN parked p ON p.notification_id = n.id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS recipients, count(*) FILTER (WHERE i.acked_seq >= d.seq) AS acked,
+           count(d.seen_at) AS seen, count(d.read_at) AS read, min(d.delivered_at) AS first_at,
+           max(d.delivered_at) AS last_at
+    FROM delivery d JOIN inbox i ON i.id = d.inbox_id
+    WHERE d.notification_id = n.id
+) d
+WHERE n.tenant = %(tenant)s AND n.id = %(id)s
+"""
+
+GET_EVENTS = """
+SELECT at, event, detail FROM notification_event WHERE notification_id = %(id)s ORDER BY at, id
+"""

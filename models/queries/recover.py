@@ -1,0 +1,26 @@
+"""Stage 7: what the sweep and operators look at."""
+
+OUTBOX_BY_PRIORITY = """
+SELECT p.priority, count(o.position) AS depth,
+       coalesce(extract(epoch FROM now() - min(o.due_at)), 0)::float AS age_s
+FROM generate_series(0, 3) AS p(priority)
+LEFT JOIN outbox o ON o.priority = p.priority AND o.due_at <= now()
+GROUP BY p.priority ORDER BY p.priority
+"""
+
+LIST_PARKED = """
+SELECT p.notification_id::text AS id, n.tenant, n.type, p.priority, p.attempts, p.reason, p.parked_at
+FROM parked p JOIN notification n ON n.id = p.notification_id
+ORDER BY p.parked_at, p.notification_id
+"""
+
+REPLAY_PARKED = """
+WITH gone AS (
+    DELETE FROM parked WHERE %(all)s OR notification_id = ANY(%(ids)s::uuid[])
+    RETURNING notification_id, priority
+), noted AS (
+    INSERT INTO notification_event (notification_id, event, detail)
+    SELECT notification_id, 'replayed', 'put back by an operator' FROM gone
+)
+INSERT INTO outbox (notification_id, priority) SELECT notification_id, priority FROM gone ORDER BY notification_id
+"""

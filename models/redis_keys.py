@@ -1,0 +1,28 @@
+"""Every Redis key and channel, in one place. All of it may vanish at any moment without losing anything.
+
+Celery's own keys carry the names of `models.states.Queue`.
+"""
+
+from __future__ import annotations
+
+NODES = "bellhop:nodes"  # sorted set: node id -> unix time at which it counts as gone
+
+
+def node_users(node: str) -> str:
+    """Return the set of users (`tenant/user`) that a socket node holds; expires with the node."""
+    return f"bellhop:node:{node}:users"
+
+
+def node_channel(node: str) -> str:
+    """Return the channel on which one socket node hears its pushes."""
+    return f"bellhop:node:{node}"
+
+
+def hint_outstanding(priority: str) -> str:
+    """Return the flag that a hint for `priority` is on its way; expires by itself."""
+    return f"bellhop:hint:{priority}"
+
+
+def user_key(tenant: str, user: str) -> str:
+    """Return the member that stands for a user. A tenant's name has no slash, so the pair is unambiguous."""
+    return f"{tenant}/{user}"

@@ -1,0 +1,156 @@
+"""Settings of every process, read once from `BELLHOP_*` variables at the composition root and frozen.
+
+Nothing else in the project reads the environment. A wrong value stops the start with a message that names the variable.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+MINIMUM_SECRET_LENGTH = 32
+
+
+class SettingsError(Exception):
+    """The environment holds a value that Bellhop cannot start with; the text names each variable."""
+
+
+class Settings(BaseSettings):
+    """All settings, with their defaults. Times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="BELLHOP_", frozen=True, extra="ignore")
+
+    env: Literal["development", "production"] = "development"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    data_dir: Path = Path(".bellhop")
+
+    database_url: str = Field("", description="postgresql://…; empty: `python -m ops up` starts an embedded server")
+    redis_url: str = Field("", description="redis://…; empty: `python -m ops up` starts an embedded server")
+    secret_key: SecretStr = Field(SecretStr(""), description="Signs user tokens of the default tenant (HS256)")
+
+    host: str = "127.0.0.1"
+    api_port: Port = 8000
+    socket_port: Port = 8001
+    flower_port: Port = 5555
+    metrics_port: Port = Field(0, description="Where a worker or beat serves /metrics; 0: nowhere")
+    socket_nodes: int = Field(1, ge=1, le=64, description="How many socket nodes `python -m ops up` starts")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated origins that may use the APIs from a browser; `*` for any"
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.1",), description="Addresses whose X-Forwarded-For is believed"
+    )
+    flower_basic_auth: SecretStr = Field(SecretStr(""), description="user:password for Flower; required in production")
+
+    database_pool_size: int = Field(8, ge=1, le=200, description="Connections per API or socket process")
+    dispatch_batch: int = Field(500, ge=1, le=10_000, description="Outbox rows claimed by one transaction")
+    dispatch_budget_s: float = Field(2.0, gt=0, le=60)
+    dispatch_attempts: int = Field(5, ge=1, le=100, description="Tries before a row is parked")
+    sweep_interval_s: float = Field(1.0, gt=0, le=60)
+    head_check_interval_s: float = Field(2.0, gt=0, le=60)
+    node_heartbeat_s: float = Field(5.0, gt=0, le=60)
+    node_ttl_s: float = Field(15.0, gt=0, le=300)
+    ack_flush_interval_s: float = Field(0.5, gt=0, le=60)
+    client_events_per_s: float = Field(100.0, gt=0, description="Sustained client events per connection")
+    client_events_burst: int = Field(200, ge=1)
+    drain_s: float = Field(5.0, ge=0, le=120, description="Over how long a stopping socket node sends clients away")
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.path):
+                msg = f"{origin!r} is not an origin; write it like https://app.example.com"
+                raise ValueError(msg)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            if address != "*":
+                ipaddress.ip_network(address)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_postgres(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in {"postgresql", "postgres"}:
+            msg = "must start with postgresql://"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_is_redis(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in {"redis", "rediss", "valkey", "valkeys"}:
+            msg = "must start with redis:// or rediss://"
+            raise ValueError(msg)
+        return value.replace("valkey", "redis", 1) if value.startswith("valkey") else value
+
+    @model_validator(mode="after")
+    def _production_is_complete(self) -> Self:
+        secret = self.secret_key.get_secret_value()
+        if secret and len(secret) < MINIMUM_SECRET_LENGTH:
+            msg = f"BELLHOP_SECRET_KEY must have at least {MINIMUM_SECRET_LENGTH} characters"
+            raise ValueError(msg)
+        if self.node_ttl_s <= self.node_heartbeat_s:
+            msg = "BELLHOP_NODE_TTL_S must be longer than BELLHOP_NODE_HEARTBEAT_S"
+            raise ValueError(msg)
+        if self.env == "production":
+            missing = [
+                name
+                for name, value in (
+                    ("BELLHOP_DATABASE_URL", self.database_url),
+                    ("BELLHOP_REDIS_URL", self.redis_url),
+                    ("BELLHOP_SECRET_KEY", secret),
+                )
+                if not value
+            ]
+            if missing:
+                msg = f"in production these must be set: {', '.join(missing)}"
+                raise ValueError(msg)
+        return self
+
+    def require_servers(self) -> Self:
+        """Return the settings unchanged, or raise `SettingsError` when a process has no database, Redis or secret."""
+        absent = [
+            name
+            for name, value in (
+                ("BELLHOP_DATABASE_URL", self.database_url),
+                ("BELLHOP_REDIS_URL", self.redis_url),
+                ("BELLHOP_SECRET_KEY", self.secret_key.get_secret_value()),
+            )
+            if not value
+        ]
+        if absent:
+            msg = f"{', '.join(absent)} must be set (or start everything with `make run`, which sets them)"
+            raise SettingsError(msg)
+        return self
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read and check the environment. Raises `SettingsError` with one line per wrong variable."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # the overrides are validated like the environment
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = "_".join(str(part) for part in problem["loc"])
+            name = f"BELLHOP_{where.upper()}: " if where else ""
+            lines.append(f"{name}{problem['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("\n".join(lines)) from error

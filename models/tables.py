@@ -1,0 +1,206 @@
+"""The tables, as SQLModel classes: what Alembic compares with and what documents the schema.
+
+`notification` is written once and never changed; `delivery` is thin and is the part that changes. No foreign key
+stands on the hot path: what one transaction writes together is consistent by construction.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+_NOW = text("now()")
+
+
+def _time(*, default: bool = False, nullable: bool = True) -> Any:  # noqa: ANN401  # SQLModel's own type for a column
+    return Field(
+        default=None,
+        sa_column_kwargs={"server_default": _NOW} if default else {},
+        sa_type=DateTime(timezone=True),
+        nullable=nullable,
+    )
+
+
+class Tenant(SQLModel, table=True):
+    """The isolation boundary. `secret` signs its user tokens; null for the default tenant, which uses the setting."""
+
+    __tablename__ = "tenant"
+
+    id: str = Field(primary_key=True, sa_type=Text)
+    secret: str | None = Field(default=None, sa_type=Text)
+    created_at: datetime = _time(default=True, nullable=False)
+
+
+class ApiKey(SQLModel, table=True):
+    """A backend's key. Only a hash of the secret half is stored."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True, sa_type=Text)
+    tenant: str = Field(sa_type=Text, foreign_key="tenant.id", index=True)
+    name: str = Field(sa_type=Text)
+    secret_hash: bytes = Field(sa_type=LargeBinary)
+    scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    domains: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False, server_default=text("'{}'")))
+    created_at: datetime = _time(default=True, nullable=False)
+    revoked_at: datetime | None = _time()
+
+
+class Notification(SQLModel, table=True):
+    """What was said. Immutable."""
+
+    __tablename__ = "notification"
+    __table_args__ = (
+        Index(
+            "notification_idempotency",
+            "tenant",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        CheckConstraint("priority BETWEEN 0 AND 3", name="notification_priority"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    tenant: str = Field(sa_type=Text)
+    type: str = Field(sa_type=Text)
+    domain: str = Field(sa_type=Text)
+    priority: int = Field(sa_type=SmallInteger)
+    title: str = Field(sa_type=Text)
+    body: str = Field(sa_type=Text)
+    data: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    audience: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    actor: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    action_url: str | None = Field(default=None, sa_type=Text)
+    collapse_key: str | None = Field(default=None, sa_type=Text)
+    deliver_at: datetime | None = _time()
+    expires_at: datetime | None = _time()
+    idempotency_key: str | None = Field(default=None, sa_type=Text)
+    body_hash: bytes | None = Field(default=None, sa_type=LargeBinary)
+    created_at: datetime = _time(default=True, nullable=False)
+
+
+class NotificationEvent(SQLModel, table=True):
+    """What befell a notification other than being accepted and dispatched: expired, parked, replayed."""
+
+    __tablename__ = "notification_event"
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    notification_id: UUID = Field(index=True)
+    at: datetime = _time(default=True, nullable=False)
+    event: str = Field(sa_type=Text)
+    detail: str = Field(sa_type=Text)
+
+
+class Outbox(SQLModel, table=True):
+    """What is still to be dispatched. Empty when idle. `position` is the order in which requests were accepted."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        Index("outbox_due", "priority", "due_at", "position"),
+        Index("outbox_notification", "notification_id"),
+    )
+
+    position: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    notification_id: UUID
+    priority: int = Field(sa_type=SmallInteger)
+    due_at: datetime = _time(default=True, nullable=False)
+    attempts: int = Field(sa_type=SmallInteger, sa_column_kwargs={"server_default": text("0")})
+
+
+class Parked(SQLModel, table=True):
+    """Outbox rows that could not be dispatched, with the reason, until an operator replays them."""
+
+    __tablename__ = "parked"
+
+    notification_id: UUID = Field(primary_key=True)
+    priority: int = Field(sa_type=SmallInteger)
+    attempts: int = Field(sa_type=SmallInteger)
+    reason: str = Field(sa_type=Text)
+    parked_at: datetime = _time(default=True, nullable=False)
+
+
+class Inbox(SQLModel, table=True):
+    """One user's numbered log. The row lock is held to commit, so the order of numbers is the order of commits."""
+
+    __tablename__ = "inbox"
+    __table_args__ = (
+        Index("inbox_user", "tenant", "user_id", unique=True),
+        CheckConstraint("unread >= 0 AND unseen >= 0", name="inbox_counts"),
+        CheckConstraint("acked_seq <= last_seq AND floor_seq <= last_seq", name="inbox_order"),
+        CheckConstraint("length(user_id) BETWEEN 1 AND 128", name="inbox_user_name"),
+        {"postgresql_with": {"fillfactor": 70}},
+    )
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    tenant: str = Field(sa_type=Text)
+    user_id: str = Field(sa_type=Text)
+    last_seq: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    acked_seq: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    floor_seq: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    unread: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    unseen: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+
+
+class Delivery(SQLModel, table=True):
+    """One notification in one inbox. The row stays when it is deleted, so that senders' counts stay true."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        Index("delivery_notification", "notification_id"),
+        Index(
+            "delivery_unread",
+            "inbox_id",
+            "seq",
+            postgresql_where=text("read_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL"),
+        ),
+        Index(
+            "delivery_unseen",
+            "inbox_id",
+            "seq",
+            postgresql_where=text("seen_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL"),
+        ),
+    )
+
+    inbox_id: int = Field(sa_type=BigInteger, primary_key=True)
+    seq: int = Field(sa_type=BigInteger, primary_key=True)
+    notification_id: UUID
+    domain: str = Field(sa_type=Text)
+    type: str = Field(sa_type=Text)
+    priority: int = Field(sa_type=SmallInteger)
+    delivered_at: datetime = _time(default=True, nullable=False)
+    seen_at: datetime | None = _time()
+    read_at: datetime | None = _time()
+    archived_at: datetime | None = _time()
+    deleted_at: datetime | None = _time()
+
+
+class InboxChange(SQLModel, table=True):
+    """A numbered change to an inbox. "Read all" is one row here, however many deliveries it touched."""
+
+    __tablename__ = "inbox_change"
+    __table_args__ = (CheckConstraint("(seqs IS NULL) <> (up_to IS NULL)", name="inbox_change_target"),)
+
+    inbox_id: int = Field(sa_type=BigInteger, primary_key=True)
+    seq: int = Field(sa_type=BigInteger, primary_key=True)
+    action: str = Field(sa_type=Text)
+    seqs: list[int] | None = Field(default=None, sa_column=Column(ARRAY(BigInteger)))
+    up_to: int | None = Field(default=None, sa_type=BigInteger)
+    at: datetime = _time(default=True, nullable=False)

@@ -1,0 +1,94 @@
+"""Logs and metrics, named in one place. Logs are JSON in production and readable lines in development."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import orjson
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from models.settings import Settings
+
+# What they say at INFO is one line per task or request; it stays available at DEBUG.
+_CHATTY = (
+    "uvicorn.access",
+    "kombu",
+    "amqp",
+    "psycopg.pool",
+    "celery.app.trace",
+    "celery.worker.strategy",
+    "celery.beat",
+)
+
+_LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+accepted = Counter("bellhop_notifications_accepted", "Notifications committed by the API", ["priority"])
+dispatched = Counter("bellhop_notifications_dispatched", "Notifications dispatched by workers", ["priority"])
+deliveries = Counter("bellhop_deliveries", "Deliveries written by workers", ["priority"])
+expired = Counter("bellhop_notifications_expired", "Notifications that expired before dispatch", ["priority"])
+parked = Counter("bellhop_notifications_parked", "Notifications parked after failed dispatches", ["priority"])
+hints = Counter("bellhop_hints", "Dispatch hints by outcome", ["priority", "outcome"])
+push_failures = Counter("bellhop_push_failures", "Batches that Redis did not take; nodes repair them from Postgres")
+outbox_depth = Gauge("bellhop_outbox_depth", "Due outbox rows", ["priority"], multiprocess_mode="mostrecent")
+outbox_age = Gauge(
+    "bellhop_outbox_age_seconds", "Age of the oldest due row", ["priority"], multiprocess_mode="mostrecent"
+)
+
+pushed = Counter("bellhop_pushed", "Inbox frames with arrivals put to sockets", ["node", "priority"])
+acked = Counter("bellhop_acked", "Inbox frames with arrivals acknowledged by clients", ["node", "priority"])
+push_seconds = Histogram(
+    "bellhop_push_seconds", "From commit of the notification to its push", ["priority"], buckets=_LATENCY_BUCKETS
+)
+ack_seconds = Histogram(
+    "bellhop_ack_seconds", "From commit of the notification to its ack", ["priority"], buckets=_LATENCY_BUCKETS
+)
+sockets = Gauge("bellhop_sockets", "Authenticated sockets", ["node"])
+frames_sent = Counter("bellhop_frames", "Frames put to sockets", ["node", "event"])
+repairs = Counter("bellhop_repairs", "Times a connection was caught up from Postgres", ["node", "reason"])
+drops = Counter("bellhop_drops", "Frames and sockets dropped", ["node", "reason"])
+refusals = Counter("bellhop_socket_refusals", "Refused connections and events", ["node", "code"])
+
+
+def configure_logging(settings: Settings, process: str) -> None:
+    """Send structlog and the standard library's logging to standard error, one line per event."""
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if settings.env == "production":
+        shared.append(structlog.processors.format_exc_info)
+        renderer: structlog.types.Processor = structlog.processors.JSONRenderer(
+            serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
+        )
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=False, timestamp_key="", pad_event_to=0)
+        shared.pop()
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *([structlog.processors.EventRenamer("message")] if settings.env == "production" else []),
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level)
+    for noisy in _CHATTY:
+        logging.getLogger(noisy).setLevel("DEBUG" if settings.log_level == "DEBUG" else "WARNING")
+    structlog.contextvars.bind_contextvars(process=process)

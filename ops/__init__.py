@@ -1,0 +1,1 @@
+"""Runs Bellhop: the command line, the development stack, benchmarks. The topmost layer; nothing imports it."""

@@ -1,0 +1,32 @@
+"""The command line, `python -m ops`. Each command stands in a file of its own below `ops/commands/`."""
+
+from __future__ import annotations
+
+import typer
+
+from ops.commands.bench import bench
+from ops.commands.check_config import check_config
+from ops.commands.contracts import contracts
+from ops.commands.keys import keys
+from ops.commands.migrate import migrate
+from ops.commands.parked import parked
+from ops.commands.send import send
+from ops.commands.tail import tail
+from ops.commands.token import token
+from ops.commands.up import up
+
+app = typer.Typer(
+    name="python -m ops",
+    help="Run and look after Bellhop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (up, migrate, token, send, tail, check_config, contracts):
+    app.command()(command)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(bench)
+app.add_typer(keys, name="keys")
+app.add_typer(parked, name="parked")
+
+if __name__ == "__main__":
+    app()

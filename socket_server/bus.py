@@ -1,0 +1,95 @@
+"""What this node hears from the workers: its own Redis channel, listened to by a task that cannot die quietly.
+
+The node sends itself a ping every two seconds; three missing answers make it not ready and start the listener anew.
+Whatever is lost meanwhile, the comparison of heads brings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import redis.asyncio
+import structlog
+
+from models import redis_keys
+from models.push import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.push import Push
+
+log = structlog.get_logger(__name__)
+
+_PING = b"ping"
+_PING_INTERVAL_S = 2.0
+_MISSES = 3
+_PAUSE_S = 0.5
+
+
+class Bus:
+    """Listens on the node's channel and hands over every push."""
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        node: str,
+        on_push: Callable[[Push], None],
+        on_resubscribed: Callable[[], None],
+    ) -> None:
+        self._redis = client
+        self._channel = redis_keys.node_channel(node)
+        self._on_push = on_push
+        self._on_resubscribed = on_resubscribed
+        self._heard_at = time.monotonic()
+        self.subscribed = asyncio.Event()
+
+    @property
+    def hears(self) -> bool:
+        """Whether the node heard itself lately."""
+        return self.subscribed.is_set() and time.monotonic() - self._heard_at < _PING_INTERVAL_S * (_MISSES + 0.5)
+
+    async def listen(self) -> None:
+        """Listen for ever; starts anew after every failure."""
+        while True:
+            try:
+                async with self._redis.pubsub() as channel:
+                    await channel.subscribe(self._channel)
+                    await self._read(channel)
+            except (redis.RedisError, OSError) as error:
+                log.warning("bus lost; listening anew", error=str(error) or type(error).__name__)
+            self.subscribed.clear()
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _read(self, channel: redis.asyncio.client.PubSub) -> None:
+        while True:
+            message = await channel.get_message(timeout=_PING_INTERVAL_S)
+            if message is None:
+                if self.subscribed.is_set() and not self.hears:
+                    msg = "the node does not hear its own pings"
+                    raise redis.ConnectionError(msg)
+                continue
+            self._heard_at = time.monotonic()
+            if message["type"] == "subscribe":
+                self.subscribed.set()
+                self._on_resubscribed()
+            elif message["type"] == "message" and message["data"] != _PING:
+                self._deliver(message["data"])
+
+    def _deliver(self, message: bytes) -> None:
+        try:
+            for push in decode(message):
+                self._on_push(push)
+        except (ValueError, TypeError):
+            log.exception("a bus message that cannot be read; the check of heads repairs what it held")
+
+    async def ping(self) -> None:
+        """Ping for ever."""
+        while True:
+            try:
+                await self._redis.publish(self._channel, _PING)
+            except (redis.RedisError, OSError) as error:
+                log.warning("cannot ping the bus", error=str(error) or type(error).__name__)
+            await asyncio.sleep(_PING_INTERVAL_S)

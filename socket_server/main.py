@@ -1,0 +1,107 @@
+"""The socket server's composition root: settings in, ASGI application out."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import redis.asyncio
+import socketio
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from models.database import Database
+from models.errors import UnavailableError
+from models.inbox import InboxStore
+from models.tenants import TenantSecrets
+from socket_server.bus import Bus
+from socket_server.delivery import Delivery
+from socket_server.node import Node
+from socket_server.presence import Presence
+from socket_server.receipts import Receipts
+from socket_server.registry import Registry
+from socket_server.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+    from models.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The ASGI application, and the node behind it."""
+
+    asgi: socketio.ASGIApp
+    node: Node
+
+
+def create_app(settings: Settings) -> Application:
+    """Wire the parts; connects to nothing before the lifespan starts."""
+    label = f"{socket.gethostname()}:{settings.socket_port}"
+    node_id = f"{label}:{secrets.token_hex(4)}"
+    database = Database(settings.database_url, size=settings.database_pool_size)
+    client = redis.asyncio.Redis.from_url(
+        settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15
+    )
+    listener = redis.asyncio.Redis.from_url(
+        settings.redis_url, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), health_check_interval=0
+    )
+    server = Server(cors_origins=settings.cors_origins)
+    registry = Registry()
+    inbox = InboxStore(database, client)
+    presence = Presence(client, node_id, registry, settings)
+    delivery = Delivery(server, registry, inbox, presence, label)
+    bus = Bus(listener, node_id, delivery.on_push, lambda: node.check_soon())  # noqa: PLW0108  # the node comes later
+    node = Node(
+        settings=settings,
+        name=label,
+        server=server,
+        registry=registry,
+        inbox=inbox,
+        delivery=delivery,
+        receipts=Receipts(database, label, settings.ack_flush_interval_s),
+        presence=presence,
+        bus=bus,
+        secrets_of=TenantSecrets(database, settings.secret_key.get_secret_value()),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await database.open()
+        node.start()
+        yield
+        await node.stop()
+        await listener.aclose()
+        await client.aclose()
+        await database.close()
+
+    async def live(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_: Request) -> Response:
+        failing = node.failing
+        if failing is None:
+            try:
+                await database.check()
+            except UnavailableError:
+                failing = "postgres: unreachable"
+        return JSONResponse({"status": "failing" if failing else "ok", "failing": failing}, 503 if failing else 200)
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    http = Starlette(
+        routes=[Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)],
+        lifespan=lifespan,
+    )
+    return Application(socketio.ASGIApp(server, other_asgi_app=http), node)

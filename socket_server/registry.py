@@ -1,0 +1,107 @@
+"""Who is connected to this node. Our own, so that a disconnect costs nothing and a push finds its sockets by user.
+
+Invariant: a connection is in the registry from its accepted handshake until its transport is closed, and only then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from models.redis_keys import user_key
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Collection, Iterable
+
+    from engineio.async_socket import AsyncSocket
+
+    from models.tokens import UserToken
+
+_MOST_PENDING = 512
+
+
+class Pending(NamedTuple):
+    """A frame that the client has not acknowledged yet."""
+
+    last: int
+    priority: int
+    accepted_at: float
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One socket. Frames go out strictly in order: `sent` is the last number that was put to it."""
+
+    eio_sid: str
+    session: str
+    token: UserToken
+    transport: AsyncSocket
+    since: int | None
+    tokens: float  # of the rate limit's bucket
+    refilled_at: float = field(default_factory=time.monotonic)
+    refused_in_a_row: int = 0
+    sent: int = 0
+    known_head: int = 0  # the highest number that a push has told of
+    behind_since_check: int = 0  # the head that the last check found this connection short of
+    live: bool = False  # False: frames wait for `catch_up` to bring the connection to the head
+    closed: bool = False
+    pending: deque[Pending] = field(default_factory=lambda: deque(maxlen=_MOST_PENDING))
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def key(self) -> str:
+        """The user, as `models.redis_keys.user_key`."""
+        return user_key(self.token.tenant, self.token.user)
+
+    @property
+    def backlog(self) -> int:
+        """How many packets wait for the client to read."""
+        return int(self.transport.queue.qsize())
+
+
+class Registry:
+    """All connections, by Engine.IO session and by user."""
+
+    def __init__(self) -> None:
+        self._by_eio_sid: dict[str, Connection] = {}
+        self._by_user: dict[str, set[Connection]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_eio_sid)
+
+    def __contains__(self, user: str) -> bool:
+        return user in self._by_user
+
+    def add(self, connection: Connection) -> None:
+        """Enter a connection."""
+        self._by_eio_sid[connection.eio_sid] = connection
+        self._by_user.setdefault(connection.key, set()).add(connection)
+
+    def remove(self, eio_sid: str) -> Connection | None:
+        """Take a connection out; None where it is not in."""
+        connection = self._by_eio_sid.pop(eio_sid, None)
+        if connection is not None:
+            theirs = self._by_user[connection.key]
+            theirs.discard(connection)
+            if not theirs:
+                del self._by_user[connection.key]
+        return connection
+
+    def get(self, eio_sid: str) -> Connection | None:
+        """Return the connection of an Engine.IO session."""
+        return self._by_eio_sid.get(eio_sid)
+
+    def of_user(self, user: str) -> Collection[Connection]:
+        """Return a user's connections."""
+        return self._by_user.get(user, ())
+
+    def users(self) -> list[str]:
+        """Return all users that are connected."""
+        return list(self._by_user)
+
+    def connections(self) -> Iterable[Connection]:
+        """Return all connections, as they are now."""
+        return list(self._by_eio_sid.values())

@@ -1,0 +1,203 @@
+"""The seam to python-socketio and Engine.IO. Everything that leans on their insides is in this module.
+
+It keeps their protocol handling, and takes over what they do slowly or without bounds: events are dispatched in order
+without tasks, packets that are encoded already go straight onto the transport's queue, and transports that never
+authenticate are closed. Written for python-socketio 5.18 and python-engineio 4.15; `tests/socket_server` watches it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+import socketio
+import structlog
+from engineio.packet import MESSAGE, Packet
+
+from models.contracts import MAX_SOCKET_MESSAGE_BYTES
+from models.errors import BellhopError, MessageTooLargeError, UnknownEventError, ValidationFailedError
+
+if TYPE_CHECKING:
+    from socket_server.registry import Connection
+
+log = structlog.get_logger(__name__)
+
+_UNAUTHENTICATED_S = 5.0
+_CONNECT_TIMEOUT_S = 5.0
+_HARD_LIMIT = 4 * MAX_SOCKET_MESSAGE_BYTES  # past it the transport is closed; up to it the client is told
+_ROOT = "/"
+
+
+class Json:
+    """orjson in the shape that the packet classes expect."""
+
+    @staticmethod
+    def dumps(value: object, **_: object) -> str:
+        """Encode."""
+        return orjson.dumps(value, option=orjson.OPT_UTC_Z).decode()
+
+    @staticmethod
+    def loads(text: str | bytes, **_: object) -> Any:  # noqa: ANN401  # JSON is anything
+        """Decode. Raises `ValueError`."""
+        return orjson.loads(text)
+
+
+class Handler(Protocol):
+    """What the server calls."""
+
+    async def connect(self, eio_sid: str, environ: dict[str, Any], auth: object) -> Connection:
+        """Check a handshake. Raises `BellhopError`, which becomes the client's `connect_error`."""
+
+    def connected(self, connection: Connection) -> None:
+        """Go on with a connection whose CONNECT packet is on its way."""
+
+    def disconnected(self, eio_sid: str) -> None:
+        """Forget a connection."""
+
+    async def event(self, connection: Connection, name: str, arguments: list[Any]) -> dict[str, Any]:
+        """Return the answer to a client event. Raises `BellhopError`."""
+
+    async def abuse(self, connection: Connection, error: BellhopError) -> bool:
+        """Note a refusal; return whether the connection has had too many of them."""
+
+
+class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no types
+    """A Socket.IO server that serves one namespace, for one handler."""
+
+    def __init__(self, *, cors_origins: tuple[str, ...]) -> None:
+        origins: str | list[str] | None = list(cors_origins) or None
+        super().__init__(
+            async_mode="asgi",
+            json=Json,
+            logger=False,
+            engineio_logger=False,
+            cors_allowed_origins="*" if "*" in cors_origins else origins,
+            async_handlers=False,
+            namespaces=[_ROOT],
+            max_http_buffer_size=_HARD_LIMIT,
+            ping_interval=25,
+            ping_timeout=20,
+            http_compression=False,
+        )
+        self.handler: Handler
+        self._connections: dict[str, Connection] = {}
+
+    # --- out -------------------------------------------------------------------------------------------------
+
+    def send(self, connection: Connection, packet: bytes) -> None:
+        """Put an encoded Socket.IO packet to a client. Never waits; the caller watches `connection.backlog`."""
+        connection.transport.queue.put_nowait(Packet(MESSAGE, packet.decode()))
+
+    def send_error(self, connection: Connection, error: BellhopError, event: str | None) -> None:
+        """Tell a client why what it sent was refused."""
+        body = orjson.dumps(["error", {**error.as_socket_error(), "event": event}])
+        self.send(connection, b"2" + body)
+
+    async def close(self, eio_sid: str) -> None:
+        """Close a transport; a JavaScript client then reconnects by itself."""
+        await self.eio.disconnect(eio_sid)
+
+    # --- in --------------------------------------------------------------------------------------------------
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        await super()._handle_eio_connect(eio_sid, environ)
+        self._close_unless_authenticated(eio_sid)
+
+    def _close_unless_authenticated(self, eio_sid: str) -> None:
+        def check() -> None:
+            if eio_sid not in self._connections and eio_sid in self.eio.sockets:
+                self.start_background_task(self.close, eio_sid)
+
+        asyncio.get_running_loop().call_later(_UNAUTHENTICATED_S, check)
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:  # noqa: ANN401
+        if eio_sid in self._connections:
+            return  # a second CONNECT on the same transport
+        await super()._handle_connect(eio_sid, namespace, data)
+        connection = self._connections.get(eio_sid)
+        if connection is not None:
+            if self.eio.sockets.get(eio_sid) is None:  # it closed while its handshake was being checked
+                await self._forget(eio_sid)
+                return
+            self.handler.connected(connection)
+
+    async def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:  # noqa: ANN401
+        if event != "connect":
+            return self.not_handled
+        sid, environ, auth = args
+        eio_sid = self.manager.eio_sid_from_sid(sid, namespace)
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                self._connections[eio_sid] = await self.handler.connect(eio_sid, environ, auth)
+        except BellhopError as error:
+            raise socketio.exceptions.ConnectionRefusedError(error.title, error.as_socket_error()) from error
+        except TimeoutError as error:
+            detail = {"code": "unavailable", "detail": "The handshake took too long; try again"}
+            raise socketio.exceptions.ConnectionRefusedError("Try again", detail) from error
+        return True
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        connection = self._connections.get(eio_sid)
+        try:
+            if len(data) > MAX_SOCKET_MESSAGE_BYTES:
+                detail = f"A message may have at most {MAX_SOCKET_MESSAGE_BYTES} bytes; this one has {len(data)}"
+                raise MessageTooLargeError(detail)
+            if isinstance(data, bytes) or data[:1] in ("5", "6"):
+                detail = "Binary messages are not part of this API; send JSON"
+                raise ValidationFailedError(detail)
+            try:
+                await super()._handle_eio_message(eio_sid, data)
+            except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+                detail = "This is not a Socket.IO packet that the server understands"
+                raise ValidationFailedError(detail) from error
+        except BellhopError as error:
+            if connection is None:
+                await self.close(eio_sid)
+            else:
+                await self._refuse(connection, error, None, None)
+
+    async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: Any) -> None:  # noqa: A002, ANN401
+        connection = self._connections.get(eio_sid)
+        if connection is None or (namespace or _ROOT) != _ROOT:
+            return
+        name = data[0] if isinstance(data, list) and data and isinstance(data[0], str) else None
+        try:
+            if name is None:
+                detail = "An event needs a name"
+                raise UnknownEventError(detail)
+            answer = await self.handler.event(connection, name, data[1:])
+        except BellhopError as error:
+            await self._refuse(connection, error, name, id)
+        else:
+            if id is not None:
+                self._answer(connection, id, answer)
+
+    def _answer(self, connection: Connection, ack_id: int, answer: dict[str, Any]) -> None:
+        self.send(connection, b"3%d%b" % (ack_id, orjson.dumps([answer], option=orjson.OPT_UTC_Z)))
+
+    async def _refuse(self, connection: Connection, error: BellhopError, event: str | None, ack_id: int | None) -> None:
+        if ack_id is not None:
+            self._answer(connection, ack_id, {"ok": False, "error": error.as_socket_error()})
+        self.send_error(connection, error, event)
+        if await self.handler.abuse(connection, error):
+            await self.close(connection.eio_sid)
+
+    async def _handle_ack(self, eio_sid: str, namespace: str | None, id: int, data: Any) -> None:  # noqa: A002, ANN401
+        """Ignore answers to callbacks: the server asks for none."""
+
+    async def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None:
+        await super()._handle_disconnect(eio_sid, namespace, reason)
+        await self._forget(eio_sid)
+        if eio_sid in self.eio.sockets:
+            self._close_unless_authenticated(eio_sid)
+
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        try:
+            await super()._handle_eio_disconnect(eio_sid, reason)
+        finally:
+            await self._forget(eio_sid)
+
+    async def _forget(self, eio_sid: str) -> None:
+        if self._connections.pop(eio_sid, None) is not None:
+            self.handler.disconnected(eio_sid)

@@ -1,0 +1,42 @@
+"""Who gets a notification. A pure decision: no session, no clock, no side effect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+
+class DiscardError(Exception):
+    """The row can never be dispatched as it is; the text is the reason that an operator reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Write a delivery for each of `users`, in this order."""
+
+    users: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Nobody gets it any more; `detail` goes to the timeline."""
+
+    detail: str
+
+
+def choose(audience: Mapping[str, Any], expires_at: datetime | None, now: datetime) -> Deliver | Expire:
+    """Decide what becomes of a due notification. Raises `DiscardError` where its audience cannot be resolved."""
+    if expires_at is not None and expires_at <= now:
+        return Expire(f"was to be delivered before {expires_at.isoformat()}")
+    match audience:
+        case {"user": str(user)}:
+            return Deliver((user,))
+        case {"users": [*users]} if all(isinstance(user, str) for user in users):
+            return Deliver(tuple(users))
+        case _:
+            msg = f"its audience has no resolvable kind: {', '.join(sorted(audience)) or 'empty'}"
+            raise DiscardError(msg)

@@ -1,0 +1,191 @@
+"""Stage 3: from the outbox into numbered inboxes, one batch per transaction.
+
+Either a batch's deliveries, numbers and outbox deletions are all committed, or nothing is. A row that fails does not
+hold up its batch: the batch is done again row by row, and the one that fails is retried later, then parked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import structlog
+
+from models import frames, telemetry
+from models.database import TRANSIENT, Connection, transaction
+from models.push import Push, inbox_push
+from models.queries import dispatch as sql
+from models.redis_keys import user_key
+from workers.choose import DiscardError, Expire, choose
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.states import Priority
+
+log = structlog.get_logger(__name__)
+
+MOST_DELIVERIES = 5_000  # in one transaction: bounds how long its inboxes stay locked
+_FIRST_RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction did. `claimed` is 0 where nothing was due."""
+
+    claimed: int = 0
+    pushes: list[Push] = field(default_factory=list)
+    delivered: int = 0
+    dispatched: int = 0
+    expired: int = 0
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What a transaction is going to write."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)  # one per delivery
+    positions: list[int] = field(default_factory=list)
+    events: list[dict[str, str]] = field(default_factory=list)
+    entries: dict[tuple[str, str], list[tuple[bytes, float]]] = field(default_factory=dict)
+    dispatched: int = 0
+
+
+def dispatch_batch(connection: Connection, priority: Priority, *, limit: int, attempts: int) -> Batch:
+    """Dispatch up to `limit` due rows of `priority`. Raises `psycopg.OperationalError` where Postgres is away."""
+    try:
+        return _dispatch(connection, priority, limit=limit)
+    except TRANSIENT:
+        raise
+    except (psycopg.Error, DiscardError) as error:
+        log.warning("batch failed; doing it row by row", priority=str(priority), error=_reason(error))
+    return _dispatch_one_by_one(connection, priority, limit=limit, attempts=attempts)
+
+
+def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batch:
+    with transaction(connection):
+        claimed = _claim(connection, priority, limit)
+        if not claimed:
+            return Batch()
+        plan = _plan(claimed, priority)
+        boxes = _write(connection, priority, plan)
+    return Batch(
+        claimed=len(plan.positions),
+        pushes=_pushes(plan, boxes, priority),
+        delivered=len(plan.rows),
+        dispatched=plan.dispatched,
+        expired=len(plan.events),
+    )
+
+
+def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: int, attempts: int) -> Batch:
+    """Give every row of the batch a savepoint of its own, so that only the bad ones stay behind."""
+    done = Batch()
+    with transaction(connection):
+        for row in _claim(connection, priority, limit):
+            done.claimed += 1
+            try:
+                with transaction(connection):
+                    plan = _plan([row], priority)
+                    boxes = _write(connection, priority, plan)
+            except TRANSIENT:
+                raise
+            except DiscardError as error:
+                _park(connection, priority, row, str(error))
+            except psycopg.Error as error:
+                _retry_or_park(connection, priority, row, _reason(error), attempts)
+            else:
+                done.pushes += _pushes(plan, boxes, priority)
+                done.delivered += len(plan.rows)
+                done.dispatched += plan.dispatched
+                done.expired += len(plan.events)
+    return done
+
+
+def _claim(connection: Connection, priority: Priority, limit: int) -> list[dict[str, Any]]:
+    connection.execute(sql.LOCK_PRIORITY, {"lock": sql.LOCK_CLASS, "priority": priority.rank})
+    return connection.execute(sql.CLAIM_DUE, {"priority": priority.rank, "limit": limit}).fetchall()
+
+
+def _plan(claimed: Sequence[dict[str, Any]], priority: Priority) -> _Plan:
+    """Decide for a batch; stops early where the batch would grow past `MOST_DELIVERIES`."""
+    plan = _Plan()
+    nth: Counter[tuple[str, str]] = Counter()
+    for row in claimed:
+        chosen = choose(row["audience"], row["expires_at"], row["now"])
+        if isinstance(chosen, Expire):
+            plan.positions.append(row["position"])
+            plan.events.append({"notification_id": row["id"], "event": "expired", "detail": chosen.detail})
+            continue
+        if plan.rows and len(plan.rows) + len(chosen.users) > MOST_DELIVERIES:
+            break
+        plan.positions.append(row["position"])
+        plan.dispatched += 1
+        tail = frames.item_tail(row, priority, fresh=True)
+        accepted_at = row["due_at"].timestamp()
+        for user in chosen.users:
+            box = (row["tenant"], user)
+            nth[box] += 1
+            plan.entries.setdefault(box, []).append((tail, accepted_at))
+            plan.rows.append(
+                {
+                    "tenant": row["tenant"],
+                    "user_id": user,
+                    "nth": nth[box],
+                    "notification_id": row["id"],
+                    "domain": row["domain"],
+                    "type": row["type"],
+                }
+            )
+    return plan
+
+
+def _write(connection: Connection, priority: Priority, plan: _Plan) -> list[dict[str, Any]]:
+    if plan.events:
+        connection.execute(sql.NOTE_EVENTS, {"events": frames.dumps(plan.events).decode()})
+    parameters = {
+        "rows": frames.dumps(plan.rows).decode(),
+        "priority": priority.rank,
+        "positions": plan.positions,
+    }
+    return connection.execute(sql.DELIVER, parameters).fetchall()
+
+
+def _pushes(plan: _Plan, boxes: Sequence[dict[str, Any]], priority: Priority) -> list[Push]:
+    pushes = []
+    for box in boxes:
+        entries = plan.entries[box["tenant"], box["user_id"]]
+        last = box["last_seq"]
+        first = last - len(entries) + 1
+        payload = frames.inbox_frame(
+            first,
+            last,
+            [frames.arrival(first + nth, tail) for nth, (tail, _) in enumerate(entries)],
+            box["unread"],
+            box["unseen"],
+        )
+        key = user_key(box["tenant"], box["user_id"])
+        pushes.append(inbox_push(key, first, last, payload, priority.rank, entries[0][1]))
+    return pushes
+
+
+def _retry_or_park(connection: Connection, priority: Priority, row: dict[str, Any], reason: str, attempts: int) -> None:
+    if row["attempts"] + 1 >= attempts:
+        _park(connection, priority, row, reason)
+        return
+    delay_s = _FIRST_RETRY_S * 2 ** row["attempts"]
+    connection.execute(sql.RETRY_LATER, {"position": row["position"], "delay_s": delay_s})
+    log.warning("dispatch failed; will retry", notification_id=row["id"], reason=reason, delay_s=delay_s)
+
+
+def _park(connection: Connection, priority: Priority, row: dict[str, Any], reason: str) -> None:
+    connection.execute(sql.PARK, {"position": row["position"], "reason": reason})
+    telemetry.parked.labels(str(priority)).inc()
+    log.error("parked", notification_id=row["id"], reason=reason)
+
+
+def _reason(error: Exception) -> str:
+    diagnosis = getattr(getattr(error, "diag", None), "message_primary", None)
+    return f"{type(error).__name__}: {diagnosis or error}"[:500]

@@ -1,0 +1,52 @@
+"""What a worker process holds: one connection to Postgres, one to Redis. Built after the fork, never before."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import redis
+
+from models.database import TRANSIENT, Connection, connect
+
+if TYPE_CHECKING:
+    from models.settings import Settings
+
+
+@dataclass(slots=True)
+class Resources:
+    """The connections of one worker process; Postgres is opened when first needed and again after a failure."""
+
+    settings: Settings
+    redis: redis.Redis
+    _postgres: Connection | None = None
+
+    @classmethod
+    def build(cls, settings: Settings) -> Resources:
+        """Prepare the connections; none is opened yet."""
+        client = redis.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=5,
+            socket_connect_timeout=2,
+            health_check_interval=15,
+        )
+        return cls(settings, client)
+
+    def postgres(self) -> Connection:
+        """Return the open connection. Raises `psycopg.OperationalError`."""
+        if self._postgres is None or self._postgres.closed or self._postgres.broken:
+            self._postgres = connect(self.settings.database_url)
+        return self._postgres
+
+    def forget_postgres(self) -> None:
+        """Close a connection that failed, so that the next use opens a new one."""
+        if self._postgres is not None:
+            with contextlib.suppress(*TRANSIENT):
+                self._postgres.close()
+            self._postgres = None
+
+    def close(self) -> None:
+        """Close everything."""
+        self.forget_postgres()
+        self.redis.close()

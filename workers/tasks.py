@@ -1,0 +1,113 @@
+"""The Celery tasks: thin drivers around `workers.dispatch` and `workers.recover`.
+
+Retrying belongs here and is simple: a task that meets a missing server gives up, because the rows stay in the outbox
+and the sweep sends another hint.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import redis
+import structlog
+from kombu.exceptions import OperationalError as BrokerError
+
+from models import redis_keys, telemetry
+from models.database import TRANSIENT
+from models.push import push_blocking
+from models.queries import recover as recover_sql
+from models.states import Priority
+from workers import process
+from workers.celery_app import DISPATCH, SWEEP, app, send_hint
+from workers.dispatch import Batch, dispatch_batch
+
+if TYPE_CHECKING:
+    from workers.resources import Resources
+
+log = structlog.get_logger(__name__)
+
+_HINT_TTL_MS = 1_000
+
+
+@app.task(name=DISPATCH)
+def dispatch(priority: str) -> None:
+    """Dispatch batch after batch of `priority` until nothing is due or the time budget is spent."""
+    urgency = Priority(priority)
+    resources = process.resources()
+    try:
+        unfinished = dispatch_until_idle(resources, urgency)
+    except TRANSIENT as error:
+        resources.forget_postgres()
+        log.warning("postgres is away; the sweep will try again", priority=priority, error=str(error))
+        return
+    if unfinished:
+        _hint(urgency)
+
+
+def dispatch_until_idle(resources: Resources, priority: Priority) -> bool:
+    """Return whether work may be left. Raises the errors of `models.database.TRANSIENT`.
+
+    While it runs it holds the flag that a hint is on its way, so that the API sends none. The flag is taken down
+    before the last look: what is committed after that look finds it down and sends a hint of its own.
+    """
+    settings = resources.settings
+    deadline = time.monotonic() + settings.dispatch_budget_s
+    flag_is_down = False
+    while time.monotonic() < deadline:
+        batch = dispatch_batch(
+            resources.postgres(), priority, limit=settings.dispatch_batch, attempts=settings.dispatch_attempts
+        )
+        if batch.claimed:
+            _after_commit(resources, priority, batch)
+            flag_is_down = False
+        elif flag_is_down:
+            return False
+        else:
+            flag_is_down = _lower_flag(resources, priority)
+    return True
+
+
+def _after_commit(resources: Resources, priority: Priority, batch: Batch) -> None:
+    telemetry.dispatched.labels(str(priority)).inc(batch.dispatched)
+    telemetry.deliveries.labels(str(priority)).inc(batch.delivered)
+    telemetry.expired.labels(str(priority)).inc(batch.expired)
+    try:
+        resources.redis.set(redis_keys.hint_outstanding(priority), 1, px=_HINT_TTL_MS)
+        push_blocking(resources.redis, batch.pushes)
+    except redis.RedisError as error:
+        telemetry.push_failures.inc()
+        log.warning("push failed; the socket nodes will repair it", priority=str(priority), error=str(error))
+
+
+def _lower_flag(resources: Resources, priority: Priority) -> bool:
+    try:
+        resources.redis.delete(redis_keys.hint_outstanding(priority))
+    except redis.RedisError as error:
+        log.warning("redis is away; hints will come from the sweep", error=str(error))
+    return True
+
+
+@app.task(name=SWEEP)
+def sweep() -> None:
+    """Measure the outbox and hint at every priority that has something due: this mends whatever a lost hint left."""
+    resources = process.resources()
+    try:
+        rows = resources.postgres().execute(recover_sql.OUTBOX_BY_PRIORITY).fetchall()
+    except TRANSIENT as error:
+        resources.forget_postgres()
+        log.warning("postgres is away; the next sweep will try again", error=str(error))
+        return
+    for row in rows:
+        priority = Priority.of_rank(row["priority"])
+        telemetry.outbox_depth.labels(str(priority)).set(row["depth"])
+        telemetry.outbox_age.labels(str(priority)).set(row["age_s"])
+        if row["depth"]:
+            _hint(priority)
+
+
+def _hint(priority: Priority) -> None:
+    try:
+        send_hint(app, priority)
+    except (BrokerError, redis.RedisError, OSError) as error:
+        log.warning("redis is away; the next sweep will hint again", priority=str(priority), error=str(error))
