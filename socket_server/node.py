@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import secrets
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -25,6 +25,7 @@ from models.errors import (
 )
 from models.frames import dumps, event_packet
 from models.tokens import verify_token
+from socket_server.rate import TokenBucket
 from socket_server.registry import Connection
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ log = structlog.get_logger(__name__)
 
 Event = TypeVar("Event", bound=BaseModel)
 
-_REFUSED_IN_A_ROW = 200  # then the connection is closed
+_REFUSALS_PER_S = 10.0  # sustained; past a burst of _REFUSALS_AT_ONCE the connection is closed
+_REFUSALS_AT_ONCE = 200
 _SLICE_S = 0.05
 
 
@@ -104,7 +106,8 @@ class Node:
             token=token,
             transport=transport,
             since=handshake.since,
-            tokens=self._settings.client_events_burst,
+            events=TokenBucket(self._settings.client_events_per_s, self._settings.client_events_burst),
+            refusals=TokenBucket(_REFUSALS_PER_S, _REFUSALS_AT_ONCE),
         )
         self._registry.add(connection)
         self._sockets.set(len(self._registry))
@@ -153,26 +156,20 @@ class Node:
             case _:
                 detail = f"There is no event {name[:64]!r}; the events are ack, sync and act"
                 raise UnknownEventError(detail)
-        connection.refused_in_a_row = 0
         return {"ok": True, **answer}
 
     def _take_token(self, connection: Connection) -> None:
-        """Let the event through, or raise `RateLimitedError`. A token bucket: bursts pass, floods do not."""
-        now = time.monotonic()
-        rate = self._settings.client_events_per_s
-        refilled = connection.tokens + (now - connection.refilled_at) * rate
-        connection.tokens = min(refilled, self._settings.client_events_burst)
-        connection.refilled_at = now
-        if connection.tokens < 1:
-            detail = f"At most {rate:g} events a second, in bursts of {self._settings.client_events_burst}"
-            raise RateLimitedError(detail, retry_in_ms=max(1, int((1 - connection.tokens) / rate * 1000)))
-        connection.tokens -= 1
+        """Let the event through, or raise `RateLimitedError`."""
+        wait_s = connection.events.take()
+        if wait_s:
+            settings = self._settings
+            detail = f"At most {settings.client_events_per_s:g} events a second, {settings.client_events_burst} at once"
+            raise RateLimitedError(detail, retry_in_ms=math.ceil(wait_s * 1000))
 
     async def abuse(self, connection: Connection, error: BellhopError) -> bool:
-        """Count a refusal; return whether the connection has had too many in a row."""
+        """Count a refusal; return whether the connection has had too many of late."""
         telemetry.refusals.labels(self.name, error.code).inc()
-        connection.refused_in_a_row += 1
-        if connection.refused_in_a_row <= _REFUSED_IN_A_ROW:
+        if not connection.refusals.take():
             return False
         telemetry.drops.labels(self.name, "abuse").inc()
         log.warning("closing a connection after many refusals", user=connection.token.user, code=error.code)
@@ -237,8 +234,7 @@ class Node:
         slices = max(1, int(spread_s / _SLICE_S))
         for nth in range(slices):
             for connection in connections[nth::slices]:
-                with contextlib.suppress(KeyError):  # it has left by itself
-                    await self._server.close(connection.eio_sid)
+                await self._server.close(connection.eio_sid)
             await asyncio.sleep(_SLICE_S)
         with contextlib.suppress(UnavailableError):  # acks are hints: the clients' own numbers count
             await self._receipts.write()

@@ -5,7 +5,6 @@ Invariant: a connection is in the registry from its accepted handshake until its
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from engineio.async_socket import AsyncSocket
 
     from models.tokens import UserToken
+    from socket_server.rate import TokenBucket
 
 _MOST_PENDING = 512
 
@@ -40,9 +40,8 @@ class Connection:
     token: UserToken
     transport: AsyncSocket
     since: int | None
-    tokens: float  # of the rate limit's bucket
-    refilled_at: float = field(default_factory=time.monotonic)
-    refused_in_a_row: int = 0
+    events: TokenBucket  # one for each client event
+    refusals: TokenBucket  # one for each event that is refused; when it is empty the connection is closed
     sent: int = 0
     known_head: int = 0  # the highest number that a push has told of
     behind_since_check: int = 0  # the head that the last check found this connection short of

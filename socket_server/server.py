@@ -95,8 +95,15 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
         self.send(connection, b"2" + body)
 
     async def close(self, eio_sid: str) -> None:
-        """Close a transport; a JavaScript client then reconnects by itself."""
-        await self.eio.disconnect(eio_sid)
+        """Close a transport; a JavaScript client then reconnects by itself.
+
+        Engine.IO's own `disconnect` waits until the client has read everything, and leaves the WebSocket to a client that
+        does not heed the CLOSE packet. This one waits for nobody and ends the writer, which closes the WebSocket.
+        """
+        transport = self.eio.sockets.pop(eio_sid, None)
+        if transport is not None:
+            await transport.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
+            transport.queue.put_nowait(None)
 
     # --- in --------------------------------------------------------------------------------------------------
 

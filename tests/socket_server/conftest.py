@@ -1,0 +1,163 @@
+"""Real socket nodes on loopback in the test's own loop, and real Socket.IO clients."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import socketio
+import uvicorn
+
+from models.states import Priority
+from socket_server.main import Application, create_app
+from tests.conftest import token
+from tests.models.test_log import ingest
+from tests.replica import Replica
+from workers.tasks import dispatch_until_idle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from models.database import Connection
+    from models.settings import Settings
+    from workers.resources import Resources
+
+PATIENCE_S = 10
+
+
+class Running:
+    """A socket node that serves."""
+
+    def __init__(self, application: Application, url: str, server: uvicorn.Server) -> None:
+        self.application = application
+        self.node = application.node
+        self.url = url
+        self.server = server
+
+
+@asynccontextmanager
+async def running_node(settings: Settings) -> AsyncIterator[Running]:
+    application = create_app(settings)
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        application.asgi,
+        ws="websockets-sansio",
+        ws_max_size=512 * 1024,
+        ws_ping_interval=None,
+        log_config=None,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = _no_signals  # type: ignore[method-assign, assignment]
+    serving = asyncio.create_task(server.serve([listening]))
+    running = Running(application, f"http://127.0.0.1:{listening.getsockname()[1]}", server)
+    await eventually(lambda: running.node.failing is None)
+    await eventually(lambda: _announced(application))
+    yield running
+    await running.node.drain()
+    server.should_exit = True
+    await serving
+
+
+def _no_signals() -> AsyncExitStack:
+    from contextlib import nullcontext  # noqa: PLC0415
+
+    return nullcontext()  # type: ignore[return-value]
+
+
+async def _announced(application: Application) -> bool:
+    return bool(await application.node._presence._redis.zscore("bellhop:nodes", application.node._presence._node))
+
+
+async def eventually(condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> None:
+    """Return as soon as `condition` holds; fail when it does not within `patience_s`."""
+    async with asyncio.timeout(patience_s):
+        while True:
+            value = condition()
+            if asyncio.iscoroutine(value):
+                value = await value
+            if value:
+                return
+            await asyncio.sleep(0.01)
+
+
+class Device:
+    """A Socket.IO client that keeps what it receives."""
+
+    def __init__(self) -> None:
+        self.client = socketio.AsyncClient(reconnection=False)
+        self.ready: dict[str, Any] = {}
+        self.frames: list[dict[str, Any]] = []
+        self.errors: list[dict[str, Any]] = []
+        self.order: list[str] = []
+        self.refusal: Any = None
+        self.replica = Replica()
+        self.client.on("*", self._on_event)
+        self.client.on("connect_error", self._on_refusal)
+
+    async def _on_event(self, name: str, body: dict[str, Any]) -> None:
+        self.order.append(name)
+        match name:
+            case "ready":
+                self.ready = body
+                self.replica.seq = body["seq"]
+            case "inbox":
+                self.frames.append(body)
+                self.replica.apply(body)
+            case "error":
+                self.errors.append(body)
+
+    async def _on_refusal(self, body: Any) -> None:
+        self.refusal = body
+
+    async def connect(
+        self, url: str, user: str = "u_1", *, since: Any = None, auth: Any = None, transports: list[str] | None = None
+    ) -> Device:
+        given = auth if auth is not None else {"token": token(user), **({} if since is None else {"since": since})}
+        await self.client.connect(url, auth=given, transports=transports or ["websocket"], wait_timeout=5)
+        await eventually(lambda: self.ready)
+        return self
+
+    async def reach(self, seq: int) -> Device:
+        await eventually(lambda: self.replica.seq >= seq)
+        assert self.replica.seq == seq
+        return self
+
+    async def call(self, name: str, *body: Any) -> dict[str, Any]:
+        return await self.client.call(name, body if len(body) > 1 else body[0] if body else None, timeout=5)  # type: ignore[no-any-return]
+
+    def titles(self) -> list[Any]:
+        return [self.replica.items[seq]["data"]["nth"] for seq in sorted(self.replica.items)]
+
+
+@pytest.fixture
+async def node(settings: Settings) -> AsyncIterator[Running]:
+    async with running_node(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def device() -> AsyncIterator[Callable[[], Device]]:
+    made: list[Device] = []
+
+    def make() -> Device:
+        made.append(Device())
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.client.disconnect()
+
+
+@pytest.fixture
+def arrive(connection: Connection, worker: Resources) -> Callable[..., Awaitable[None]]:
+    """Write notifications and dispatch them as a worker does, pushes included."""
+
+    async def write(user: str = "u_1", how_many: int = 1) -> None:
+        ingest(connection, user, how_many)
+        await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL)
+
+    return write

@@ -1,0 +1,254 @@
+"""What a client receives: `ready` first, then every number once and in order, whatever gets lost in between."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+import redis.asyncio
+
+from models import redis_keys
+from models.contracts import InboxFrame, ReadyFrame
+from models.states import Action, Priority
+from tests.conftest import as_user, running_api
+from tests.models.test_log import ingest
+from tests.socket_server.conftest import eventually, running_node
+from workers.dispatch import dispatch_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from models.database import Connection
+    from models.settings import Settings
+    from tests.socket_server.conftest import Device, Running
+
+    Make = Callable[[], Device]
+    Arrive = Callable[..., Awaitable[None]]
+
+
+async def test_ready_comes_first_and_names_the_head(node: Running, device: Make, arrive: Arrive) -> None:
+    await arrive(how_many=3)
+    one = await device().connect(node.url)
+    ready = ReadyFrame.model_validate(one.ready)
+    assert (one.order[0], ready.user, ready.seq, ready.head, ready.reset) == ("ready", "u_1", 3, 3, False)
+    assert ready.counts.unread == 3
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_a_notification_reaches_a_connected_user(
+    transport: str, node: Running, device: Make, arrive: Arrive
+) -> None:
+    one = await device().connect(node.url, transports=[transport])
+    await arrive(how_many=2)
+    await one.reach(2)
+    for frame in one.frames:
+        InboxFrame.model_validate(frame)
+    assert one.titles() == [0, 1]
+    assert one.frames[-1]["counts"] == {"unread": 2, "unseen": 2}
+
+
+async def test_two_devices_on_two_nodes_hear_the_same(
+    settings: Settings, node: Running, device: Make, arrive: Arrive
+) -> None:
+    async with running_node(settings) as other:
+        one, two = await device().connect(node.url), await device().connect(other.url)
+        await arrive()
+        await one.reach(1)
+        await two.reach(1)
+        done = await one.call("act", {"action": "read", "seqs": [1]})
+        assert (done["ok"], done["changed"], done["counts"]["unread"]) == (True, 1, 0)
+        await one.reach(2)
+        await two.reach(2)
+        assert one.replica.items == two.replica.items
+        assert two.replica.items[1]["read_at"]
+        await two.client.disconnect()
+
+
+async def test_a_change_over_rest_reaches_the_sockets(
+    settings: Settings, node: Running, device: Make, arrive: Arrive
+) -> None:
+    one = await device().connect(node.url)
+    await arrive()
+    async with running_api(settings) as api:
+        await api.patch("/v1/inbox/1", json={"read": True, "archived": True}, headers=as_user())
+    await one.reach(3)
+    assert one.replica.items[1]["archived_at"]
+
+
+async def test_since_replays_exactly_what_was_missed(node: Running, device: Make, arrive: Arrive) -> None:
+    await arrive(how_many=2)
+    await arrive(how_many=250)
+    one = await device().connect(node.url, since=2)
+    assert one.ready["seq"] == 2
+    await one.reach(252)
+    assert one.titles() == list(range(250))
+
+
+async def test_since_beyond_the_head_is_a_reset(node: Running, device: Make, arrive: Arrive) -> None:
+    await arrive()
+    one = await device().connect(node.url, since=99)
+    assert (one.ready["reset"], one.ready["seq"]) == (True, 1)
+    await arrive()
+    await one.reach(2)
+
+
+async def test_since_before_what_is_kept_is_a_reset(
+    node: Running, device: Make, arrive: Arrive, connection: Connection
+) -> None:
+    await arrive(how_many=5)
+    connection.execute("UPDATE inbox SET floor_seq = 3")
+    assert (await device().connect(node.url, since=2)).ready["reset"]
+    assert not (await device().connect(node.url, since=3)).ready["reset"]
+
+
+async def test_a_push_that_redis_lost_is_repaired_from_postgres(
+    node: Running, device: Make, arrive: Arrive, connection: Connection
+) -> None:
+    one = await device().connect(node.url)
+    ingest(connection, "u_1", 2)
+    dispatch_batch(connection, Priority.NORMAL, limit=10, attempts=5)  # and nobody pushes
+    await one.reach(2)
+    assert one.titles() == [0, 1]
+
+
+async def test_a_gap_is_repaired_before_the_later_frame_goes_out(
+    node: Running, device: Make, arrive: Arrive, connection: Connection
+) -> None:
+    one = await device().connect(node.url)
+    ingest(connection, "u_1")
+    dispatch_batch(connection, Priority.NORMAL, limit=10, attempts=5)
+    await arrive()
+    await one.reach(2)
+    assert one.titles() == [0, 0]
+
+
+async def test_a_push_that_comes_twice_goes_out_once(
+    node: Running, device: Make, connection: Connection
+) -> None:
+    one = await device().connect(node.url)
+    ingest(connection, "u_1")
+    batch = dispatch_batch(connection, Priority.NORMAL, limit=10, attempts=5)
+    delivery = node.node._delivery
+    for push in batch.pushes * 3:
+        delivery.on_push(push)
+    await one.reach(1)
+    await asyncio.sleep(0.05)
+    assert len(one.frames) == 1
+
+
+async def test_crossed_pushes_arrive_in_order(node: Running, device: Make, connection: Connection) -> None:
+    one = await device().connect(node.url)
+    pushes = []
+    for _ in range(5):
+        ingest(connection, "u_1")
+        pushes += dispatch_batch(connection, Priority.NORMAL, limit=10, attempts=5).pushes
+    for push in reversed(pushes):
+        node.node._delivery.on_push(push)
+    await one.reach(5)
+
+
+async def test_after_flushall_presence_and_stream_heal(
+    settings: Settings, node: Running, device: Make, arrive: Arrive
+) -> None:
+    one = await device().connect(node.url)
+    client = redis.asyncio.Redis.from_url(settings.redis_url)
+    await client.flushall()
+    await arrive()
+    await one.reach(1)
+    await node.node._presence.announce()
+    presence = node.node._presence
+    assert await client.smembers(presence._users_key) == {b"default/u_1"}
+    assert await client.zscore(redis_keys.NODES, presence._node)
+    await client.aclose()
+
+
+async def test_a_bus_that_is_cut_listens_anew(settings: Settings, node: Running, device: Make, arrive: Arrive) -> None:
+    one = await device().connect(node.url)
+    client = redis.asyncio.Redis.from_url(settings.redis_url)
+    await client.client_kill_filter(_type="pubsub")
+    await client.aclose()
+    await arrive()
+    await one.reach(1)
+    await eventually(lambda: node.node.failing is None)
+    await arrive()
+    await one.reach(2)
+
+
+async def test_presence_follows_the_last_connection(node: Running, device: Make) -> None:
+    presence = node.node._presence
+    one, two = await device().connect(node.url), await device().connect(node.url)
+    assert await presence._redis.scard(presence._users_key) == 1
+    await one.client.disconnect()
+    await eventually(lambda: len(node.node._registry) == 1)
+    assert await presence._redis.scard(presence._users_key) == 1
+    await two.client.disconnect()
+    await eventually(lambda: _nobody(presence._redis, presence._users_key))
+
+
+async def _nobody(client: redis.asyncio.Redis, key: str) -> bool:
+    return not await client.exists(key)
+
+
+async def test_acks_are_recorded_and_never_go_back(
+    node: Running, device: Make, arrive: Arrive, connection: Connection
+) -> None:
+    one = await device().connect(node.url)
+    await arrive(how_many=3)
+    await one.reach(3)
+
+    def acked() -> int:
+        return int(connection.execute("SELECT acked_seq FROM inbox").fetchall()[0]["acked_seq"])
+
+    assert await one.call("ack", {"seq": 2}) == {"ok": True}
+    await eventually(lambda: acked() == 2)
+    await one.call("ack", {"seq": 1})
+    await one.call("ack", {"seq": 3})
+    await eventually(lambda: acked() == 3)
+
+
+async def test_sync_answers_a_page_of_the_log(node: Running, device: Make, arrive: Arrive) -> None:
+    await arrive(how_many=5)
+    one = await device().connect(node.url)
+    page = await one.call("sync", {"since": 1, "limit": 2})
+    assert (page["ok"], page["from"], page["to"], page["head"]) == (True, 2, 3, 5)
+    assert [entry["seq"] for entry in page["entries"]] == [2, 3]
+
+
+async def test_a_client_that_does_not_read_is_caught_up_when_it_does(
+    node: Running, device: Make, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket_server.delivery.MOST_WAITING", 4)
+    one = await device().connect(node.url)
+    (held,) = node.node._registry.of_user("default/u_1")
+    writer = held.transport.queue
+    blocked = [writer.get_nowait() for _ in range(writer.qsize())]
+    assert blocked == []
+    monkeypatch.setattr(type(held), "backlog", property(lambda _: 100))
+    await arrive(how_many=3)
+    await eventually(lambda: held.known_head == 3)
+    assert (held.live, one.replica.seq) == (False, 0)
+    monkeypatch.undo()
+    await one.reach(3)
+
+
+async def test_a_stopping_node_tells_its_clients_and_lets_them_go(
+    node: Running, device: Make, arrive: Arrive, connection: Connection
+) -> None:
+    one = await device().connect(node.url)
+    await arrive()
+    await one.reach(1)
+    await one.call("ack", {"seq": 1})
+    await node.node.drain()
+    await eventually(lambda: not one.client.connected)
+    assert "drain" in one.order
+    assert node.node.failing == "draining"
+    assert connection.execute("SELECT acked_seq FROM inbox").fetchall() == [{"acked_seq": 1}]
+    late = device()
+    with pytest.raises(Exception, match="."):
+        await late.connect(node.url)
+    assert late.refusal["data"]["code"] == "unavailable"
+
+
+def test_actions_over_sockets_are_the_same_as_over_rest() -> None:
+    assert {str(action) for action in Action} == {"seen", "read", "unread", "archive", "unarchive", "delete"}
