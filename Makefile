@@ -8,7 +8,7 @@ RUN_READY := .venv/run-$(firstword $(shell cksum < requirements.lock))
 DEV_READY := .venv/dev-$(firstword $(shell cksum < requirements-dev.lock))
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(RUN_READY) ## Start the whole engine, embedded Postgres and Valkey included
 	@.venv/bin/python -m ops up

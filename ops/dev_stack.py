@@ -66,7 +66,7 @@ class DevStack:
                 "data_dir": data_dir,
                 "database_url": self._postgres.url if self._postgres else settings.database_url,
                 "redis_url": self._valkey.url if self._valkey else settings.redis_url,
-                "secret_key": SecretStr(secret or read_or_make(data_dir / "secret_key", lambda: secrets.token_urlsafe(48))),
+                "secret_key": SecretStr(secret or _own_secret(data_dir)),
             }
         )
         self._specs = stack(self._settings, self._ports, data_dir)
@@ -222,7 +222,12 @@ Ctrl-C stops everything.
         relative = os.path.relpath(sys.executable)
         python = shlex.quote(sys.executable if relative.startswith("..") else relative)
         is_default = self._data_dir == Path(".bellhop").resolve()
-        return f"{python} -m ops" if is_default else f"BELLHOP_DATA_DIR={shlex.quote(str(self._data_dir))} {python} -m ops"
+        found_by = "" if is_default else f"BELLHOP_DATA_DIR={shlex.quote(str(self._data_dir))} "
+        return f"{found_by}{python} -m ops"
+
+
+def _own_secret(data_dir: Path) -> str:
+    return read_or_make(data_dir / "secret_key", lambda: secrets.token_urlsafe(48))
 
 
 def run_up(settings: Settings) -> int:
@@ -234,7 +239,7 @@ def run_up(settings: Settings) -> int:
             return asyncio.run(_until_signal(DevStack(settings, data_dir, lines), lines))
     except _FAILURES as error:
         sys.stdout.flush()
-        sys.stderr.write(f"\nBELLHOP DID NOT START: {error}\n" if not isinstance(error, DataDirLockedError) else f"{error}\n")
+        sys.stderr.write(f"\nBELLHOP DID NOT START: {error}\n")
         return 1
 
 

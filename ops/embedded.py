@@ -176,7 +176,9 @@ class EmbeddedPostgres:
             psycopg.connect(self._url("postgres"), connect_timeout=3).close()
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
-                msg = f"{self._password_file} does not hold the password of {self._directory}; restore it, or remove both"
+                msg = (
+                    f"{self._password_file} does not hold the password of {self._directory}; restore it, or remove both"
+                )
                 raise EmbeddedServerError(msg) from error
             return False
         return True
@@ -212,7 +214,15 @@ class EmbeddedValkey:
     @property
     def command(self) -> list[str]:
         """What to start, in the thread that is to be its parent."""
-        command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
+        command = [
+            str(get_binary_path()),
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self._directory),
+        ]
         command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--loglevel", "warning"]
         return launched(command, death_signal=self.stop_signal)
 
@@ -225,47 +235,55 @@ class EmbeddedValkey:
             return False
 
 
-@dataclass(slots=True)
 class _Running:
     """One started server, with its log in a file."""
 
-    server: EmbeddedPostgres | EmbeddedValkey
-    log: Path
-    process: subprocess.Popen[bytes]
+    def __init__(self, server: EmbeddedPostgres | EmbeddedValkey, log: Path) -> None:
+        self._server = server
+        self._log = log
+        self.process = self._start()
 
-    @classmethod
-    def start(cls, server: EmbeddedPostgres | EmbeddedValkey, log: Path) -> _Running:
-        return cls(server, log, cls._spawn(server, log))
-
-    @staticmethod
-    def _spawn(server: EmbeddedPostgres | EmbeddedValkey, log: Path) -> subprocess.Popen[bytes]:
-        server.prepare()
-        with log.open("ab") as output:
-            process = subprocess.Popen(  # our own binary and paths
-                server.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", start_new_session=True
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._server.prepare()
+        with self._log.open("ab") as output:
+            process = subprocess.Popen(
+                self._server.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                start_new_session=True,
             )
+        try:
+            self._wait_until_it_answers(process)
+        except BaseException:
+            self._end(process)
+            raise
+        return process
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not server.answers():
+        while not self._server.answers():
             if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                process.wait()
-                said = "".join(log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[-5:])
-                msg = f"{server.name} does not start:\n{said}"
+                said = "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
+                msg = f"{self._server.name} does not start:\n{said}"
                 raise EmbeddedServerError(msg)
             time.sleep(0.03)
-        return process
 
     def restart(self) -> None:
         """Start again on the same port; what ran before is stopped, or is dead already."""
         self.stop()
-        self.process = self._spawn(self.server, self.log)
+        self.process = self._start()
 
     def stop(self) -> None:
-        for number in (self.server.stop_signal, self.server.abort_signal, signal.SIGKILL):
-            if self.process.poll() is None:
-                self.process.send_signal(number)
+        self._end(self.process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        for number in (self._server.stop_signal, self._server.abort_signal, signal.SIGKILL):
+            if process.poll() is None:
+                process.send_signal(number)
                 with suppress(subprocess.TimeoutExpired):
-                    self.process.wait(_STOP_TIMEOUT_S)
+                    process.wait(_STOP_TIMEOUT_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,10 +332,10 @@ def embedded_servers(data_dir: Path, *, postgres_options: tuple[str, ...] = ()) 
     data_dir = make_data_dir(data_dir)
     with data_lock(data_dir), ExitStack() as stack:
         postgres = EmbeddedPostgres(data_dir, options=postgres_options)
-        running_postgres = _Running.start(postgres, data_dir / "postgres.log")
+        running_postgres = _Running(postgres, data_dir / "postgres.log")
         stack.callback(running_postgres.stop)
         postgres.ensure_database()
         valkey = EmbeddedValkey(data_dir)
-        running_valkey = _Running.start(valkey, data_dir / "valkey.log")
+        running_valkey = _Running(valkey, data_dir / "valkey.log")
         stack.callback(running_valkey.stop)
         yield Servers(postgres.url, valkey.url, running_postgres, running_valkey)

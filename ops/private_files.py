@@ -1,4 +1,4 @@
-"""Files that hold secrets: only their owner may read them (0600), and readers see a whole old one or a whole new one."""
+"""Files that hold secrets: only their owner may read them (0600), and a reader sees all of the old or the new one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write_private(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        os.replace(name, path)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

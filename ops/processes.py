@@ -26,7 +26,7 @@ PROCESS_VARIABLES = ("BELLHOP_METRICS_PORT", "PROMETHEUS_MULTIPROC_DIR")  # one 
 API = ("python", "-m", "api")
 SOCKET = ("python", "-m", "socket_server")
 WORKER = (*_CELERY, "worker", "-Q", ",".join(SHARED_QUEUES), "-c", "4", "-n", "worker@%h", *_QUIET, "-l", "INFO")
-WORKER_CRITICAL = (*_CELERY, "worker", "-Q", Queue.CRITICAL.value, "-c", "1", "-n", "critical@%h", *_QUIET, "-l", "INFO")
+WORKER_CRITICAL = (*_CELERY, "worker", "-Q", Queue.CRITICAL, "-c", "1", "-n", "critical@%h", *_QUIET, "-l", "INFO")
 BEAT = (*_CELERY, "beat", "-l", "INFO")
 FLOWER = (*_CELERY, "flower", "--max-tasks=2000")
 
@@ -117,4 +117,5 @@ def _flower(settings: Settings, url: str, port: int) -> ProcessSpec:
     password = settings.flower_basic_auth.get_secret_value()
     argv = (*FLOWER, f"--address={settings.host}", f"--port={port}")
     # Flower reads FLOWER_BASIC_AUTH itself: as an option, the password would show in the list of processes.
-    return ProcessSpec("flower", argv, f"{url}/metrics", f"{url}/metrics", {"FLOWER_BASIC_AUTH": password} if password else {})
+    env = {"FLOWER_BASIC_AUTH": password} if password else {}
+    return ProcessSpec("flower", argv, f"{url}/metrics", f"{url}/metrics", env)

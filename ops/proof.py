@@ -33,7 +33,9 @@ async def prove(api_url: str, socket_url: str, api_key: str) -> Proof:
     try:
         async with (
             asyncio.timeout(_TIMEOUT_S),
-            httpx.AsyncClient(base_url=api_url, headers={"Authorization": f"Bearer {api_key}"}, trust_env=False) as http,
+            httpx.AsyncClient(
+                base_url=api_url, headers={"Authorization": f"Bearer {api_key}"}, trust_env=False
+            ) as http,
         ):
             token = _answer(await http.post("/v1/tokens", json={"user": USER, "ttl": 60}))["token"]
             stage = "connecting a socket"

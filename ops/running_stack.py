@@ -32,7 +32,9 @@ class RunningStack:
         value = str(getattr(self, name))
         if not value:
             variable = f"BELLHOP_{name.upper()}"
-            typer.echo(f"No {variable} is set and no stack runs here; start one with `make run`, or set {variable}.", err=True)
+            typer.echo(
+                f"No {variable} is set and no stack runs here; start one with `make run`, or set {variable}.", err=True
+            )
             raise typer.Exit(1)
         return value
 

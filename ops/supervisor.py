@@ -109,50 +109,59 @@ class Supervisor:
         while not child.stopping:
             started = time.monotonic()
             try:
-                process = await self._spawn(child)
+                process, output = await self._spawn(child)
             except OSError as error:
                 msg = f"{child.name} cannot be started: {error}"
                 raise StartError(msg) from error
-            output = process.stdout
-            follower = asyncio.create_task(self._lines.follow(child.name, output)) if output else None
+            follower = asyncio.create_task(self._lines.follow(child.name, output))
             prober = asyncio.create_task(self._become_ready(child))
             self._on_change()
             code = await process.wait()
             _kill_group(process.pid)
             prober.cancel()
             await asyncio.gather(prober, return_exceptions=True)
-            if follower is not None:
-                await asyncio.wait({follower}, timeout=1)
-                follower.cancel()
+            await asyncio.wait({follower}, timeout=1)
+            follower.cancel()
             if child.stopping:
                 return
             failures = 0 if time.monotonic() - started > _STABLE_S else failures + 1
             if not child.is_ready.is_set() and failures > len(_BACK_OFF_S) - 2:
-                msg = f"{child.name} ended {failures} times before it was ready ({_ending(code)}); its own lines above say why"
+                msg = f"{child.name} {_ending(code)}, {failures} times before it was ready; its own lines above say why"
                 raise StartError(msg)
             pause = _BACK_OFF_S[min(max(failures - 1, 0), len(_BACK_OFF_S) - 1)]
             self._lines.say("bellhop", f"{child.name} {_ending(code)}; starting it again in {pause:g} s", loud=True)
             await asyncio.sleep(pause)
 
-    async def _spawn(self, child: Child) -> asyncio.subprocess.Process:
+    async def _spawn(self, child: Child) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
         command = await child.command()
         if child.stopping:
             raise asyncio.CancelledError
-        child.process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd=_CHECKOUT,
-            env=child.env,
-            start_new_session=True,
-            limit=LINE_LIMIT,
-        )
+        # A pipe of our own: with asyncio's, the child counts as running while a grandchild holds its output open.
+        reading, writing = os.pipe()
+        try:
+            child.process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                cwd=_CHECKOUT,
+                env=child.env,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
         child.starts += 1
-        return child.process
+        output = asyncio.StreamReader(limit=LINE_LIMIT)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(reading, "rb", buffering=0)
+        )
+        return child.process, output
 
     async def _become_ready(self, child: Child) -> None:
-        while not await child.ready():
+        while not await child.ready():  # noqa: ASYNC110  # asks another process
             await asyncio.sleep(_POLL_S)
         if child.starts > 1:
             self._lines.say("bellhop", f"{child.name} is back (process {child.pid})")

@@ -53,7 +53,7 @@ def launched(
 
 
 def choose_user(binary: Path, data: Path) -> SystemUser:
-    """Return who runs Postgres, able to reach `binary` and `data` (which exists). Opens directories only as a last resort."""
+    """Return who runs Postgres and can reach `binary` and `data`, which exists. Opens directories as a last resort."""
     if os.geteuid() != 0:
         return SystemUser("-", os.geteuid(), os.getegid())
     entry = _existing_owner(data) or _first_candidate()
@@ -64,7 +64,7 @@ def choose_user(binary: Path, data: Path) -> SystemUser:
     if _starts(binary, user):
         return user
     for directory in closed:
-        sys.stderr.write(f"bellhop: letting the user {entry.pw_name} pass through {directory} (chmod o+x), for Postgres\n")
+        sys.stderr.write(f"bellhop: chmod o+x {directory}, for Postgres runs as the user {entry.pw_name}\n")
         directory.chmod(stat.S_IMODE(directory.stat().st_mode) | stat.S_IXOTH)
     return SystemUser(entry.pw_name, entry.pw_uid, entry.pw_gid)
 

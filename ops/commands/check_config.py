@@ -69,7 +69,7 @@ def _check_postgres(url: str) -> tuple[bool, str]:
     if version < _OLDEST_POSTGRES:
         return False, f"Postgres: version {version} is too old; {_OLDEST_POSTGRES} or newer is needed"
     if current != head:
-        return False, f"Postgres {version}: the schema is at {current or 'nothing'}, not at {head}; run `python -m ops migrate`"
+        return False, f"Postgres {version}: schema at {current or 'nothing'}, not {head}; run `python -m ops migrate`"
     return True, f"Postgres {version}, schema at {head}"
 
 
@@ -88,5 +88,5 @@ def _check_redis(url: str) -> tuple[bool, str]:
     if int(str(version).partition(".")[0]) < _OLDEST_REDIS:
         return False, f"{name}: version {version} is too old; Redis 7 or Valkey 8 is needed"
     if policy and policy != "noeviction":
-        return False, f"{name} {version}: maxmemory-policy is {policy}; it must be noeviction, or hints and sockets get lost"
+        return False, f"{name} {version}: maxmemory-policy is {policy}, and must be noeviction: hints would get lost"
     return True, f"{name} {version}"

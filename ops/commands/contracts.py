@@ -21,7 +21,8 @@ def contracts(
     differing = [name for name, text in generate().items() if _read(name) != text]
     if check:
         if differing:
-            typer.echo(f"docs/generated differs from the code: {', '.join(differing)}; run `python -m ops contracts`", err=True)
+            names = ", ".join(differing)
+            typer.echo(f"docs/generated differs from the code: {names}; run `python -m ops contracts`", err=True)
         raise typer.Exit(1 if differing else 0)
     GENERATED.mkdir(parents=True, exist_ok=True)
     for name, text in generate().items():

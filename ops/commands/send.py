@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from models.states import Priority
+from models.states import Priority  # noqa: TC001  # typer reads the annotations
 from ops.running_stack import find_stack
 
 
@@ -24,7 +24,8 @@ def send(  # noqa: PLR0917  # one option per field of the request
 ) -> None:
     """Send one notification and print the answer."""
     users = [user for user in to.split(",") if user]
-    request: dict[str, Any] = {"to": {"user": to} if len(users) == 1 else {"users": users}, "type": type_, "title": title}
+    request: dict[str, Any] = {"to": {"user": users[0]} if len(users) == 1 else {"users": users}}
+    request |= {"type": type_, "title": title}
     request |= {"priority": priority.value} if priority else {}
     request |= {"body": body} if body is not None else {}
     request |= {"data": _object(data)} if data is not None else {}

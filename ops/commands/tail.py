@@ -21,7 +21,9 @@ def tail(
     user: Annotated[str, typer.Argument(help="The user's id")],
     since: Annotated[int | None, typer.Option(min=0, help="Print what came after this number first")] = None,
     socket_url: Annotated[str | None, typer.Option(envvar="BELLHOP_SOCKET_URL")] = None,
-    user_token: Annotated[str | None, typer.Option("--token", envvar="BELLHOP_TOKEN", help="Without: minted here")] = None,
+    user_token: Annotated[
+        str | None, typer.Option("--token", envvar="BELLHOP_TOKEN", help="Without: minted here")
+    ] = None,
 ) -> None:
     """Print a user's inbox live, one line per entry, until Ctrl-C."""
     first_token = user_token or token_of(find_stack(), user, ttl_s=_TOKEN_TTL_S)

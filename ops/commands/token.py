@@ -24,7 +24,9 @@ def token(
 def token_of(stack: RunningStack, user: str, *, ttl_s: int, tenant: str = DEFAULT_TENANT) -> str:
     """Return a token for a user; ends the command where the secret is not at hand."""
     if tenant != DEFAULT_TENANT:
-        typer.echo("Only the default tenant's secret is known here; ask POST /v1/tokens with a key of that tenant.", err=True)
+        typer.echo(
+            "Only the default tenant's secret is known here; ask POST /v1/tokens with a key of that tenant.", err=True
+        )
         raise typer.Exit(1)
     signed, _ = mint_token(stack.need("secret_key"), tenant=tenant, user=user, ttl_s=ttl_s)
     return signed
