@@ -6,10 +6,12 @@ Connections are in autocommit: a single statement is a transaction of its own. W
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
+import structlog
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
@@ -17,6 +19,8 @@ from models.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
+
+log = structlog.get_logger(__name__)
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
@@ -69,6 +73,7 @@ class Database:
             open=False,
             name="bellhop",
         )
+        self._checking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Start filling the pool. Does not wait: a process may start before Postgres does."""
@@ -76,18 +81,20 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._checking is not None:
+            self._checking.cancel()
         await self._pool.close(timeout=2)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Run the block in one transaction: committed at its end, rolled back by an exception."""
-        with _unavailable():
+        with self._unavailable():
             async with self._pool.connection() as connection, connection.transaction():
                 yield connection
 
     async def rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         """Run one statement, which is a transaction of its own, and return its rows as dicts."""
-        with _unavailable():
+        with self._unavailable():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(sql, parameters)
                 return await cursor.fetchall() if cursor.description else []
@@ -96,10 +103,18 @@ class Database:
         """Ask Postgres for an answer. Raises `UnavailableError`."""
         await self.rows("SELECT 1", {})
 
+    @contextmanager
+    def _unavailable(self) -> Iterator[None]:
+        try:
+            yield
+        except TRANSIENT as error:
+            # Where one connection broke, its neighbours most likely did too: one caller pays for it, not each of them.
+            if self._checking is None or self._checking.done():
+                self._checking = asyncio.create_task(self._replace_broken(), name="replace broken connections")
+            raise UnavailableError from error
 
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    try:
-        yield
-    except TRANSIENT as error:
-        raise UnavailableError from error
+    async def _replace_broken(self) -> None:
+        try:
+            await self._pool.check()
+        except TRANSIENT as error:
+            log.info("postgres is still away", error=str(error))

@@ -88,7 +88,7 @@ class Device:
     """A Socket.IO client that keeps what it receives."""
 
     def __init__(self) -> None:
-        self.client = socketio.AsyncClient(reconnection=False)
+        self.client = socketio.AsyncClient(reconnection=False, handle_sigint=False)
         self.ready: dict[str, Any] = {}
         self.frames: list[dict[str, Any]] = []
         self.errors: list[dict[str, Any]] = []
