@@ -7,7 +7,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import redis
+import redis.asyncio
 import structlog
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -23,18 +23,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _FLAG_TTL_MS = 1_000  # how long one hint stands for all that follow it, should it get lost
-_REDIS_TIMEOUT_S = 0.5
+_BUDGET_S = 0.5
 _PAUSE_AFTER_FAILURE_S = 0.5
 
 
 class Hints:
-    """Sends at most one outstanding hint per priority, from one thread of its own."""
+    """Sends at most one outstanding message per priority; Celery's blocking client has a thread of its own."""
 
-    def __init__(self, celery: Celery, redis_url: str) -> None:
+    def __init__(self, celery: Celery, client: redis.asyncio.Redis) -> None:
         self._celery = celery
-        self._redis = redis.Redis.from_url(
-            redis_url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
-        )
+        self._redis = client
         self._wanted: set[Priority] = set()
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hints")
@@ -51,7 +49,6 @@ class Hints:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self._redis.close()
 
     def want(self, priorities: Iterable[Priority]) -> None:
         """Note that there is committed work of these priorities. Returns at once and never fails."""
@@ -59,27 +56,37 @@ class Hints:
         self._wake.set()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             self._wake.clear()
             wanted = sorted(self._wanted, key=lambda priority: priority.rank)
             self._wanted.clear()
-            sent = await loop.run_in_executor(self._thread, self._send, wanted)
-            if not sent:
+            if not all([await self._tell(priority) for priority in wanted]):
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
-    def _send(self, wanted: list[Priority]) -> bool:
-        for priority in wanted:
-            flag = redis_keys.hint_outstanding(priority)
-            try:
-                if not self._redis.set(flag, 1, nx=True, px=_FLAG_TTL_MS):
-                    telemetry.hints.labels(str(priority), "outstanding").inc()
-                    continue
-                send_hint(self._celery, priority)
+    async def _tell(self, priority: Priority) -> bool:
+        """Wake the dispatcher that is at work, or send a message where none is."""
+        try:
+            async with asyncio.timeout(_BUDGET_S):
+                if not await self._nobody_looks(priority):
+                    telemetry.hints.labels(str(priority), "woken").inc()
+                    return True
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._thread, send_hint, self._celery, priority)
                 telemetry.hints.labels(str(priority), "sent").inc()
-            except (redis.RedisError, BrokerError, OSError) as error:
-                telemetry.hints.labels(str(priority), "failed").inc()
-                log.warning("hint not sent; the sweep will", priority=str(priority), error=str(error))
-                return False
+        except (redis.RedisError, BrokerError, OSError, TimeoutError) as error:
+            telemetry.hints.labels(str(priority), "failed").inc()
+            log.warning(
+                "hint not sent; the sweep will", priority=str(priority), error=str(error) or type(error).__name__
+            )
+            return False
         return True
+
+    async def _nobody_looks(self, priority: Priority) -> bool:
+        wake = redis_keys.wake(priority)
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.set(redis_keys.hint_outstanding(priority), 1, nx=True, px=_FLAG_TTL_MS)
+        pipeline.lpush(wake, 1)
+        pipeline.ltrim(wake, 0, 0)
+        raised, *_ = await pipeline.execute()
+        return bool(raised)

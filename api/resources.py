@@ -41,7 +41,7 @@ class Resources:
             settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15
         )
         secrets = TenantSecrets(database, settings.secret_key.get_secret_value())
-        hints = Hints(make_celery(settings), settings.redis_url)
+        hints = Hints(make_celery(settings), client)
         return cls(
             settings=settings,
             database=database,

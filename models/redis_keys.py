@@ -19,8 +19,13 @@ def node_channel(node: str) -> str:
 
 
 def hint_outstanding(priority: str) -> str:
-    """Return the flag that a hint for `priority` is on its way; expires by itself."""
+    """Return the flag that a hint for `priority` is on its way, or a dispatcher at work; expires by itself."""
     return f"bellhop:hint:{priority}"
+
+
+def wake(priority: str) -> str:
+    """Return the list that a dispatcher of `priority` which has run out of work waits on for a moment."""
+    return f"bellhop:wake:{priority}"
 
 
 def user_key(tenant: str, user: str) -> str:

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(8, ge=1, le=200, description="Connections per API or socket process")
     dispatch_batch: int = Field(500, ge=1, le=10_000, description="Outbox rows claimed by one transaction")
     dispatch_budget_s: float = Field(2.0, gt=0, le=60)
+    dispatch_linger_s: float = Field(
+        0.5, ge=0, le=10, description="How long an idle dispatcher waits for more before its task ends"
+    )
     dispatch_attempts: int = Field(5, ge=1, le=100, description="Tries before a row is parked")
     sweep_interval_s: float = Field(1.0, gt=0, le=60)
     head_check_interval_s: float = Field(2.0, gt=0, le=60)

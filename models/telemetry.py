@@ -67,7 +67,12 @@ def configure_logging(settings: Settings, process: str) -> None:
             serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
         )
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=False, timestamp_key="", pad_event_to=0)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=False,
+            timestamp_key="",
+            pad_event_to=0,
+            exception_formatter=structlog.dev.plain_traceback,  # the rich one prints local variables, secrets too
+        )
         shared.pop()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -97,8 +97,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
     async def close(self, eio_sid: str) -> None:
         """Close a transport; a JavaScript client then reconnects by itself.
 
-        Engine.IO's own `disconnect` waits until the client has read everything, and leaves the WebSocket to a client that
-        does not heed the CLOSE packet. This one waits for nobody and ends the writer, which closes the WebSocket.
+        Engine.IO's own `disconnect` waits until the client has read everything, and leaves the WebSocket to a client
+        that does not heed the CLOSE packet. This one waits for nobody and ends the writer, which closes the WebSocket.
         """
         transport = self.eio.sockets.pop(eio_sid, None)
         if transport is not None:

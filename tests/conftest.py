@@ -16,6 +16,7 @@ from models.database import Connection, connect
 from models.keys import create_key
 from models.migrate import upgrade
 from models.settings import Settings
+from models.telemetry import configure_logging
 from models.tokens import mint_token
 from ops.embedded import embedded_servers
 from workers.resources import Resources
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 SECRET = "a secret that is long enough for HS256"
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logging() -> None:
+    configure_logging(Settings(log_level="DEBUG"), "test")
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +72,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         socket_port=0,
         head_check_interval_s=0.2,
         ack_flush_interval_s=0.05,
+        dispatch_linger_s=0.01,
     )
 
 

@@ -1,4 +1,4 @@
-"""A client's local copy of an inbox, kept by applying log entries as the contract says. Tests hold it against a fresh read."""
+"""A client's local copy of an inbox, kept by applying log entries as the contract says. A fresh read must equal it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole engine as its user starts it, for tests that need real processes: `python -m ops up` in a folder of its own."""
+"""The whole engine as its user starts it, for tests that need real processes: `python -m ops up` in its own folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +54,7 @@ class Stack:
 
     def _ready(self) -> bool:
         if self.process.poll() is not None:
-            raise AssertionError(f"the stack ended with {self.process.returncode}:\n{self.output}")
+            pytest.fail(f"the stack ended with {self.process.returncode}:\n{self.output}")
         return self._file.exists() and "Bellhop is up" in self.output
 
     def _wait(self, condition: Any, complaint: str) -> None:
@@ -61,16 +63,15 @@ class Stack:
             if condition():
                 return
             time.sleep(0.05)
-        raise AssertionError(f"{complaint} within {START_S} s:\n{self.output[-5_000:]}")
+        pytest.fail(f"{complaint} within {START_S} s:\n{self.output[-5_000:]}")
 
 
 def free_ports(how_many: int) -> int:
     """Return the first of `how_many` consecutive ports that are free now."""
     for first in range(20_000 + os.getpid() % 8_000, 60_000, how_many):
-        sockets = []
+        sockets: list[socket.socket] = []
         try:
-            for port in range(first, first + how_many):
-                sockets.append(socket.create_server(("127.0.0.1", port)))
+            sockets.extend(socket.create_server(("127.0.0.1", port)) for port in range(first, first + how_many))
         except OSError:
             continue
         else:
@@ -78,7 +79,7 @@ def free_ports(how_many: int) -> int:
         finally:
             for one in sockets:
                 one.close()
-    raise AssertionError("no free ports")
+    pytest.fail("no free ports")
 
 
 @contextmanager

@@ -6,9 +6,9 @@ The tests run in order on one stack: each leaves it healthy, and the last ones l
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import psycopg
@@ -95,9 +95,10 @@ class Client:
         self._wanted = True
         self._keeper: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         async with asyncio.timeout(PATIENCE_S):
-            while not await self._try_to_connect(None):  # a node that was killed before may still be starting
+            # A node that was killed before may still be starting.
+            while not await self._try_to_connect(None):  # noqa: ASYNC110  # nobody signals that a port is open
                 await asyncio.sleep(0.1)
         self._keeper = asyncio.create_task(self._keep())
         return self
@@ -191,7 +192,7 @@ async def test_two_devices_on_two_nodes_a_pause_and_a_return(stack: Stack, backe
     await back.client.disconnect()
 
 
-async def test_every_process_tells_its_metrics(stack: Stack) -> None:
+def test_every_process_tells_its_metrics(stack: Stack) -> None:
     dev = stack.dev
     assert set(PROCESSES) <= set(dev["pids"])
     texts = {name: httpx.get(url).text for name, url in dev["metrics"].items()}
@@ -262,7 +263,7 @@ async def test_a_critical_notification_does_not_wait_behind_the_low(stack: Stack
 def test_stopping_leaves_no_orphan(tmp_path: Any) -> None:
     with running_stack(tmp_path / "data", socket_nodes=1) as running:
         pids = list(running.dev["pids"].values())
-        assert all(os.path.exists(f"/proc/{pid}") for pid in pids)
-    assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
+        assert all(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
     assert running.process.returncode == 0
     assert not (tmp_path / "data" / "dev.json").exists()

@@ -112,7 +112,7 @@ async def test_a_flood_is_limited_then_cut(node: Running, device: Make) -> None:
 
 
 RAW = {
-    "a binary event": "451-[\"ack\",{\"_placeholder\":true,\"num\":0}]",
+    "a binary event": '451-["ack",{"_placeholder":true,"num":0}]',
     "an event that is no list": '42{"a":1}',
     "an empty list": "42[]",
     "an event without a name": "42[1,2]",

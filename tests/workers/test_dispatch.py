@@ -120,9 +120,14 @@ def test_a_row_that_postgres_refuses_is_retried_then_parked_then_replayed(
 def test_a_transaction_that_dies_leaves_everything_as_it_was(connection: Connection, worker: Resources) -> None:
     ingest(connection, "a", 3)
     victim = worker.postgres()
-    with pytest.raises(RuntimeError, match="killed"), victim.transaction():
-        dispatch_batch(victim, Priority.NORMAL, limit=500, attempts=5)
-        raise RuntimeError("killed before the commit")
+
+    def die_before_the_commit() -> None:
+        with victim.transaction():
+            dispatch_batch(victim, Priority.NORMAL, limit=500, attempts=5)
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        die_before_the_commit()
     assert (count(connection, "outbox"), count(connection, "delivery"), count(connection, "inbox")) == (3, 0, 0)
 
 
