@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import structlog
 from kombu.exceptions import OperationalError as BrokerError
 
 from models import redis_keys, telemetry
+from models.background import end
 from models.states import Priority
 from workers.celery_app import send_hint
 
@@ -45,9 +45,7 @@ class Hints:
     async def stop(self) -> None:
         """Stop sending; the sweep hints at what is left."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end([self._task])
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def want(self, priorities: Iterable[Priority]) -> None:

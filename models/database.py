@@ -15,6 +15,7 @@ import structlog
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
+from models.background import end
 from models.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         if self._checking is not None:
-            self._checking.cancel()
+            await end([self._checking])
         await self._pool.close(timeout=2)
 
     @asynccontextmanager

@@ -14,6 +14,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from models import telemetry
+from models.background import end
 from models.contracts import AckEvent, ActionIn, Handshake, SyncEvent
 from models.errors import (
     BellhopError,
@@ -241,9 +242,8 @@ class Node:
 
     async def stop(self) -> None:
         """End what runs beside the connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._leaving, return_exceptions=True)
+        await end(self._tasks)
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         with contextlib.suppress(UnavailableError):
             await self._receipts.write()
         await self._presence.withdraw()

@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     import httpx
 
 NOW = int(time.time())
+DAY_S = 86_400  # these tokens are made when the tests are collected: no run may take long enough to change them
 
 
 def signed(claims: dict[str, Any], secret: str = SECRET, algorithm: str = "HS256") -> str:
-    return jwt.encode({"sub": "u_1", "tenant": "default", "exp": NOW + 600, **claims}, secret, algorithm=algorithm)
+    return jwt.encode({"sub": "u_1", "tenant": "default", "exp": NOW + DAY_S, **claims}, secret, algorithm=algorithm)
 
 
 def unsigned() -> str:
     def part(value: object) -> str:
         return base64.urlsafe_b64encode(orjson.dumps(value)).rstrip(b"=").decode()
 
-    return f"{part({'alg': 'none'})}.{part({'sub': 'u_1', 'tenant': 'default', 'exp': NOW + 600})}."
+    return f"{part({'alg': 'none'})}.{part({'sub': 'u_1', 'tenant': 'default', 'exp': NOW + DAY_S})}."
 
 
 BAD_TOKENS = {
@@ -40,11 +41,11 @@ BAD_TOKENS = {
     "alg: none": (unsigned(), "token_invalid"),
     "another secret": (signed({}, secret="x" * 40), "token_invalid"),
     "another algorithm": (signed({}, secret="x" * 64, algorithm="HS512"), "token_invalid"),
-    "issued in the future": (signed({"iat": NOW + 600}), "token_invalid"),
-    "not valid before": (signed({"nbf": NOW + 600}), "token_invalid"),
+    "issued in the future": (signed({"iat": NOW + DAY_S}), "token_invalid"),
+    "not valid before": (signed({"nbf": NOW + DAY_S}), "token_invalid"),
     "no end": (jwt.encode({"sub": "u_1", "tenant": "default"}, SECRET), "token_invalid"),
-    "no user": (jwt.encode({"tenant": "default", "exp": NOW + 60}, SECRET), "token_invalid"),
-    "no tenant": (jwt.encode({"sub": "u_1", "exp": NOW + 60}, SECRET), "token_invalid"),
+    "no user": (jwt.encode({"tenant": "default", "exp": NOW + DAY_S}, SECRET), "token_invalid"),
+    "no tenant": (jwt.encode({"sub": "u_1", "exp": NOW + DAY_S}, SECRET), "token_invalid"),
     "an unknown tenant": (signed({"tenant": "nowhere"}), "token_invalid"),
     "a tenant with a slash": (signed({"tenant": "a/b"}), "token_invalid"),
     "a user with a space": (signed({"sub": "a b"}), "token_invalid"),
