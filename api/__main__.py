@@ -7,6 +7,7 @@ import sys
 import uvicorn
 
 from api.main import create_app
+from models.garbage import spare_what_exists
 from models.settings import SettingsError, load_settings
 from models.telemetry import configure_logging
 
@@ -18,8 +19,10 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"bellhop api cannot start: {error}")
     configure_logging(settings, "api")
+    app = create_app(settings)
+    spare_what_exists()
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.api_port,
         loop="uvloop",

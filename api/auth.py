@@ -16,17 +16,11 @@ from models.states import Scope
 from models.tokens import UserToken, verify_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Any
-
     from models.database import Database
     from models.tenants import TenantSecrets
 
 _FRESH_S = 1.0  # how long a revoked key may still be honoured by another API process
 _MOST_KEYS = 10_000
-
-key_scheme = HTTPBearer(scheme_name="ApiKey", description="An API key: `bh_…`", auto_error=False)
-token_scheme = HTTPBearer(scheme_name="UserToken", description="A user token (JWT)", auto_error=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +89,38 @@ def bearer(request: Request) -> str:
     return credentials.strip() if scheme.lower() == "bearer" else ""
 
 
-def needs(scope: Scope) -> Callable[[Request], Coroutine[Any, Any, Backend]]:
-    """Return a dependency that lets only backends with `scope` through."""
+class NeedsKey(HTTPBearer):
+    """A dependency that lets only backends with `scope` through, and gives the handler the backend.
 
-    async def authenticate(request: Request) -> Backend:
-        backend = await request.app.state.resources.authenticator.backend(bearer(request))
-        backend.require(scope)
-        return backend  # type: ignore[no-any-return]  # app.state is untyped
+    It is the security scheme of the OpenAPI document and the check in one: each dependency costs every request.
+    """
 
-    return authenticate
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scheme_name="ApiKey", description="An API key: `bh_…`", auto_error=False)
+        self._scope = scope
+
+    async def __call__(self, request: Request) -> Backend:  # type: ignore[override]  # more than the header's text
+        """Raise `UnauthorizedError`, `ForbiddenError`, `UnavailableError`."""
+        authenticator: Authenticator = request.app.state.resources.authenticator
+        backend = await authenticator.backend(bearer(request))
+        backend.require(self._scope)
+        return backend
 
 
-async def _authenticate_user(request: Request) -> UserToken:
-    credentials = bearer(request)
-    if not credentials:
-        detail = "A user token is needed: Authorization: Bearer <token>"
-        raise TokenInvalidError(detail)
-    return await request.app.state.resources.authenticator.user(credentials)  # type: ignore[no-any-return]
+class NeedsToken(HTTPBearer):
+    """A dependency that lets only users through, and gives the handler what their token says."""
+
+    def __init__(self) -> None:
+        super().__init__(scheme_name="UserToken", description="A user token (JWT)", auto_error=False)
+
+    async def __call__(self, request: Request) -> UserToken:  # type: ignore[override]  # more than the header's text
+        """Raise `TokenInvalidError`, `TokenExpiredError`, `UnavailableError`."""
+        credentials = bearer(request)
+        if not credentials:
+            detail = "A user token is needed: Authorization: Bearer <token>"
+            raise TokenInvalidError(detail)
+        authenticator: Authenticator = request.app.state.resources.authenticator
+        return await authenticator.user(credentials)
 
 
-User = Annotated[UserToken, Depends(_authenticate_user)]
+User = Annotated[UserToken, Depends(NeedsToken())]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api.auth import Backend, key_scheme, needs
+from api.auth import Backend, NeedsKey
 from api.bodies import JSON, json_body
 from api.openapi import body, problems
 from api.resources import Held
@@ -21,10 +21,10 @@ from models.tokens import mint_token
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(key_scheme)])
+router = APIRouter(prefix="/v1")
 
-Admin = Annotated[Backend, Depends(needs(Scope.ADMIN))]
-Minter = Annotated[Backend, Depends(needs(Scope.TOKENS_MINT))]
+Admin = Annotated[Backend, Depends(NeedsKey(Scope.ADMIN))]
+Minter = Annotated[Backend, Depends(NeedsKey(Scope.TOKENS_MINT))]
 
 
 @router.post(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from prometheus_fastapi_instrumentator import Instrumentator
+from prometheus_fastapi_instrumentator import Instrumentator, metrics
 
 from api import errors, health, inbox, keys, notifications, openapi
 from api.resources import Resources
+from models import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.resources = resources
     for module in (notifications, inbox, keys, health):
-        app.include_router(module.router)
+        app.router.routes.extend(module.router.routes)  # `include_router` would look each request up level by level
     openapi.install(app)
     errors.install(app)
     if settings.cors_origins:
@@ -51,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-Id"],
             expose_headers=["ETag", "Idempotent-Replayed", "Retry-After", "X-Request-Id"],
         )
-    Instrumentator(excluded_handlers=["/metrics", "/health/.*"]).instrument(app).expose(
-        app, endpoint="/metrics", include_in_schema=False
-    )
+    instrumentator = Instrumentator(excluded_handlers=["/metrics", "/health/.*"])
+    instrumentator.add(metrics.latency(buckets=telemetry.LATENCY_BUCKETS))
+    instrumentator.instrument(app).expose(app, endpoint="/metrics", include_in_schema=False)
     return app

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api.auth import Backend, key_scheme, needs
+from api.auth import Backend, NeedsKey
 from api.bodies import JSON, NDJSON, json_body, media_type, parse_json, read, validate
 from api.ingest import Draft, Outcome
 from api.openapi import body, header, problems
@@ -36,10 +36,10 @@ from models.states import NotificationStatus, Priority, Scope
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-router = APIRouter(prefix="/v1/notifications", tags=["notifications"], dependencies=[Depends(key_scheme)])
+router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
 
-Writer = Annotated[Backend, Depends(needs(Scope.NOTIFICATIONS_WRITE))]
-Reader = Annotated[Backend, Depends(needs(Scope.NOTIFICATIONS_READ))]
+Writer = Annotated[Backend, Depends(NeedsKey(Scope.NOTIFICATIONS_WRITE))]
+Reader = Annotated[Backend, Depends(NeedsKey(Scope.NOTIFICATIONS_READ))]
 
 _LONGEST_KEY = 255
 

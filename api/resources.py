@@ -65,8 +65,8 @@ class Resources:
         await self.database.close()
 
 
-def get_resources(request: Request) -> Resources:
-    """Return the resources of the app that serves `request`."""
+async def get_resources(request: Request) -> Resources:
+    """Return the resources of the app that serves `request`. Async, or FastAPI would run it in a thread."""
     return cast("Resources", request.app.state.resources)
 
 

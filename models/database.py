@@ -29,6 +29,7 @@ AsyncConnection = psycopg.AsyncConnection[Row]
 
 _OPTIONS = "-c TimeZone=UTC -c lock_timeout=5s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s"
 _POOL_TIMEOUT_S = 3.0
+_RETRY_S = 0.5  # how soon after its return Postgres is used again
 
 # The server is away, going away, or gave up waiting: nothing was changed, trying again may help.
 TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TooManyRequests)
@@ -59,6 +60,21 @@ def transaction(connection: Connection) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def pipelined_transaction(connection: Connection) -> Iterator[Connection]:
+    """Run the block in one transaction whose statements travel together until one's result is read.
+
+    What the last statements return can be read after the block; what is wrong with them is raised at its end.
+    """
+    try:
+        with connection.pipeline(), connection.transaction():
+            yield connection
+    except psycopg.Error:
+        if not connection.closed:
+            connection.rollback()  # the server skips a COMMIT that travelled behind a statement that failed
+        raise
+
+
 class Database:
     """A pool of connections with short waits. Raises `UnavailableError` where Postgres cannot be reached."""
 
@@ -70,7 +86,7 @@ class Database:
             min_size=min(2, size),
             max_size=size,
             timeout=_POOL_TIMEOUT_S,
-            reconnect_timeout=30,
+            reconnect_timeout=_RETRY_S,  # past it the pool would back off; `_until_postgres_answers` does not
             open=False,
             name="bellhop",
         )
@@ -111,11 +127,15 @@ class Database:
         except TRANSIENT as error:
             # Where one connection broke, its neighbours most likely did too: one caller pays for it, not each of them.
             if self._checking is None or self._checking.done():
-                self._checking = asyncio.create_task(self._replace_broken(), name="replace broken connections")
+                self._checking = asyncio.create_task(self._until_postgres_answers(), name="replace broken connections")
             raise UnavailableError from error
 
-    async def _replace_broken(self) -> None:
-        try:
-            await self._pool.check()
-        except TRANSIENT as error:
-            log.info("postgres is still away", error=str(error))
+    async def _until_postgres_answers(self) -> None:
+        while True:
+            try:
+                await self._pool.check()
+                async with self._pool.connection(timeout=_RETRY_S):
+                    return
+            except TRANSIENT as error:
+                log.info("postgres is still away", error=str(error))
+                await asyncio.sleep(_RETRY_S)

@@ -13,7 +13,7 @@ import structlog
 
 from models import frames, telemetry
 from models.batching import Batcher
-from models.push import NO_PRIORITY, Push, inbox_push, push
+from models.push import NO_PRIORITY, Publisher, Push, inbox_push
 from models.queries import inbox as sql
 from models.redis_keys import user_key
 from models.states import Action, ListStatus
@@ -62,7 +62,7 @@ class InboxStore:
 
     def __init__(self, database: Database, client: redis.asyncio.Redis) -> None:
         self._database = database
-        self._redis = client
+        self._publisher = Publisher(client)
         self.head = Batcher[tuple[str, str], Head](self.heads, limit=_BATCH, lanes=2)
         self._page = Batcher[tuple[str, str, int, int], frames.Page](self._pages, limit=_BATCH, lanes=2)
 
@@ -151,7 +151,7 @@ class InboxStore:
         if not pushes:
             return
         try:
-            await push(self._redis, pushes)
+            await self._publisher.publish(pushes)
         except (redis.RedisError, OSError) as error:
             telemetry.push_failures.inc()
             log.warning("push failed; the socket nodes will repair it", error=str(error))

@@ -1,6 +1,6 @@
 """How what was committed reaches the socket nodes: one Redis message per node that holds one of the users.
 
-`route` only decides: it yields Redis commands and is sent their results, so that the worker (blocking) and the API
+`Router` only decides: it yields Redis commands and is sent their results, so that the worker (blocking) and the API
 and socket server (asyncio) drive the same code. Everything here may fail or get lost; nodes repair from Postgres.
 """
 
@@ -60,54 +60,86 @@ def decode(message: bytes) -> Iterable[Push]:
         start += length
 
 
-def route(pushes: Sequence[Push], now: float) -> Generator[list[Command], list[Any], int]:
-    """Decide who gets what. Returns how many nodes were told; nodes that nobody listens for are forgotten."""
-    (nodes,) = yield [("ZRANGE", redis_keys.NODES, f"{now:.3f}", "+inf", "BYSCORE")]
-    if not nodes or not pushes:
-        return 0
-    names = [node.decode() for node in nodes]
-    users = [push.user for push in pushes]
-    held = yield [("SMISMEMBER", redis_keys.node_users(name), *users) for name in names]
-    told = {
-        name: mine
-        for name, flags in zip(names, held, strict=True)
-        if (mine := [push for push, flag in zip(pushes, flags, strict=True) if flag])
-    }
-    if not told:
-        return 0
-    heard = yield [("PUBLISH", redis_keys.node_channel(name), encode(mine)) for name, mine in told.items()]
-    gone = [name for name, listeners in zip(told, heard, strict=True) if not listeners]
-    if gone:
-        yield [
-            ("ZREM", redis_keys.NODES, *gone),
-            ("UNLINK", *[redis_keys.node_users(name) for name in gone]),
+class Router:
+    """Decides who gets what. Remembers which nodes it saw last, and asks those at once whom they hold."""
+
+    def __init__(self) -> None:
+        self._known: tuple[str, ...] = ()
+
+    def route(self, pushes: Sequence[Push], now: float) -> Generator[list[Command], list[Any], int]:
+        """Yield Redis commands, receive their results. Returns how many nodes were told.
+
+        Nodes that nobody listens for are forgotten.
+        """
+        if not pushes:
+            return 0
+        users = [push.user for push in pushes]
+        alive, *flags = yield [
+            ("ZRANGE", redis_keys.NODES, f"{now:.3f}", "+inf", "BYSCORE"),
+            *[_whom_it_holds(name, users) for name in self._known],
         ]
-    return len(told) - len(gone)
+        held = dict(zip(self._known, flags, strict=True))
+        self._known = tuple(node.decode() for node in alive)
+        if new := [name for name in self._known if name not in held]:
+            held.update(zip(new, (yield [_whom_it_holds(name, users) for name in new]), strict=True))
+        told = {
+            name: mine
+            for name in self._known
+            if (mine := [push for push, flag in zip(pushes, held[name], strict=True) if flag])
+        }
+        if not told:
+            return 0
+        heard = yield [("PUBLISH", redis_keys.node_channel(name), encode(mine)) for name, mine in told.items()]
+        gone = [name for name, listeners in zip(told, heard, strict=True) if not listeners]
+        if gone:
+            yield [
+                ("ZREM", redis_keys.NODES, *gone),
+                ("UNLINK", *[redis_keys.node_users(name) for name in gone]),
+            ]
+        return len(told) - len(gone)
 
 
-def push_blocking(client: redis.Redis, pushes: Sequence[Push]) -> int:
-    """Drive `route` on a blocking client. Raises `redis.RedisError`."""
-    steps = route(pushes, time.time())
-    try:
-        commands = next(steps)
-        while True:
-            pipeline = client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-            commands = steps.send(pipeline.execute())
-    except StopIteration as done:
-        return int(done.value)
+def _whom_it_holds(node: str, users: Sequence[str]) -> Command:
+    return ("SMISMEMBER", redis_keys.node_users(node), *users)
 
 
-async def push(client: redis.asyncio.Redis, pushes: Sequence[Push]) -> int:
-    """Drive `route` on an asyncio client. Raises `redis.RedisError`."""
-    steps = route(pushes, time.time())
-    try:
-        commands = next(steps)
-        while True:
-            pipeline = client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            commands = steps.send(await pipeline.execute())
-    except StopIteration as done:
-        return int(done.value)
+class BlockingPublisher:
+    """Publishes pushes through a blocking client."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._router = Router()
+
+    def publish(self, pushes: Sequence[Push]) -> int:
+        """Tell the nodes, and return how many were told. Raises `redis.RedisError`."""
+        steps = self._router.route(pushes, time.time())
+        try:
+            commands = next(steps)
+            while True:
+                pipeline = self._client.pipeline(transaction=False)
+                for command in commands:
+                    pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+                commands = steps.send(pipeline.execute())
+        except StopIteration as done:
+            return int(done.value)
+
+
+class Publisher:
+    """Publishes pushes through an asyncio client."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._router = Router()
+
+    async def publish(self, pushes: Sequence[Push]) -> int:
+        """Tell the nodes, and return how many were told. Raises `redis.RedisError`."""
+        steps = self._router.route(pushes, time.time())
+        try:
+            commands = next(steps)
+            while True:
+                pipeline = self._client.pipeline(transaction=False)
+                for command in commands:
+                    pipeline.execute_command(*command)
+                commands = steps.send(await pipeline.execute())
+        except StopIteration as done:
+            return int(done.value)

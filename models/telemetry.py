@@ -24,7 +24,7 @@ _CHATTY = (
     "celery.beat",
 )
 
-_LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 accepted = Counter("bellhop_notifications_accepted", "Notifications committed by the API", ["priority"])
 dispatched = Counter("bellhop_notifications_dispatched", "Notifications dispatched by workers", ["priority"])
@@ -41,10 +41,10 @@ outbox_age = Gauge(
 pushed = Counter("bellhop_pushed", "Inbox frames with arrivals put to sockets", ["node", "priority"])
 acked = Counter("bellhop_acked", "Inbox frames with arrivals acknowledged by clients", ["node", "priority"])
 push_seconds = Histogram(
-    "bellhop_push_seconds", "From commit of the notification to its push", ["priority"], buckets=_LATENCY_BUCKETS
+    "bellhop_push_seconds", "From commit of the notification to its push", ["priority"], buckets=LATENCY_BUCKETS
 )
 ack_seconds = Histogram(
-    "bellhop_ack_seconds", "From commit of the notification to its ack", ["priority"], buckets=_LATENCY_BUCKETS
+    "bellhop_ack_seconds", "From commit of the notification to its ack", ["priority"], buckets=LATENCY_BUCKETS
 )
 sockets = Gauge("bellhop_sockets", "Authenticated sockets", ["node"])
 frames_sent = Counter("bellhop_frames", "Frames put to sockets", ["node", "event"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from models.garbage import spare_what_exists
 from models.settings import SettingsError, load_settings
 from models.telemetry import configure_logging
 from socket_server.main import create_app
@@ -79,6 +80,7 @@ def main() -> None:
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    spare_what_exists()
     listening = config.bind_socket()
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TCP_USER_TIMEOUT_MS)
     DrainingServer(config, application.node).run(sockets=[listening])

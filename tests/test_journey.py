@@ -52,28 +52,32 @@ class Backend:
             await self._until_accepted(body, f"{user}-{self._sent}")
 
     async def _until_accepted(self, body: dict[str, Any], key: str) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                try:
-                    response = await self._http.post("/v1/notifications", json=body, headers={"idempotency-key": key})
-                except httpx.TransportError:
-                    await asyncio.sleep(0.1)
-                    continue
-                if response.status_code == 202:
-                    return
-                assert response.status_code == 503, response.text
-                await asyncio.sleep(0.1)
+        response = await self._ask("POST", "/v1/notifications", json=body, headers={"idempotency-key": key})
+        assert response.status_code == 202, response.text
 
     async def token(self, user: str) -> str:
-        response = await self._http.post("/v1/tokens", json={"user": user})
-        response.raise_for_status()
+        response = await self._ask("POST", "/v1/tokens", json={"user": user})
         return str(response.json()["token"])
 
     async def call(self, method: str, path: str, user: str, **arguments: Any) -> Any:
         headers = {"authorization": f"Bearer {await self.token(user)}"}
-        response = await self._http.request(method, path, headers=headers, **arguments)
-        assert response.is_success, response.text
+        response = await self._ask(method, path, headers=headers, **arguments)
         return response.json() if response.content else None
+
+    async def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Ask until there is an answer; 503 says that nothing was done, and to ask again."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                try:
+                    response = await self._http.request(method, path, **arguments)
+                except httpx.TransportError:
+                    await asyncio.sleep(0.1)
+                    continue
+                if response.status_code == 503:
+                    await asyncio.sleep(0.1)
+                    continue
+                assert response.is_success, response.text
+                return response
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -241,15 +245,15 @@ async def test_kill_nine_in_the_middle_loses_nothing(victim: str, stack: Stack, 
 
 
 async def test_a_critical_notification_does_not_wait_behind_the_low(stack: Stack, backend: Backend) -> None:
-    with psycopg.connect(stack.dev["database_url"], autocommit=True) as connection:
-        connection.execute("""
-            WITH n AS (
-                INSERT INTO notification (id, tenant, type, domain, priority, title, body, data, audience)
-                SELECT gen_random_uuid(), 'default', 'blog.post.liked', 'blog', 3, 't', '', '{}',
-                       jsonb_build_object('user', 'low-' || i % 500)
-                FROM generate_series(1, 30000) i RETURNING id)
-            INSERT INTO outbox (notification_id, priority) SELECT id, 3 FROM n""")
-        async with Client(stack, backend, "vip", 0) as client:
+    async with Client(stack, backend, "vip", 0) as client:
+        with psycopg.connect(stack.dev["database_url"], autocommit=True) as connection:
+            connection.execute("""
+                WITH n AS (
+                    INSERT INTO notification (id, tenant, type, domain, priority, title, body, data, audience)
+                    SELECT gen_random_uuid(), 'default', 'blog.post.liked', 'blog', 3, 't', '', '{}',
+                           jsonb_build_object('user', 'low-' || i % 500)
+                    FROM generate_series(1, 30000) i RETURNING id)
+                INSERT INTO outbox (notification_id, priority) SELECT id, 3 FROM n""")
             began = time.monotonic()
             await backend.send("vip", priority="critical")
             await client.reach(1)

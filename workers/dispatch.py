@@ -14,7 +14,7 @@ import psycopg
 import structlog
 
 from models import frames, telemetry
-from models.database import TRANSIENT, Connection, transaction
+from models.database import TRANSIENT, Connection, pipelined_transaction, transaction
 from models.push import Push, inbox_push
 from models.queries import dispatch as sql
 from models.redis_keys import user_key
@@ -33,9 +33,10 @@ _FIRST_RETRY_S = 1.0
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction did. `claimed` is 0 where nothing was due."""
+    """What one transaction did. `full` says that it left something that is due, as far as it could see."""
 
     claimed: int = 0
+    full: bool = False
     pushes: list[Push] = field(default_factory=list)
     delivered: int = 0
     dispatched: int = 0
@@ -65,7 +66,7 @@ def dispatch_batch(connection: Connection, priority: Priority, *, limit: int, at
 
 
 def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batch:
-    with transaction(connection):
+    with pipelined_transaction(connection):
         claimed = _claim(connection, priority, limit)
         if not claimed:
             return Batch()
@@ -73,7 +74,8 @@ def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batc
         boxes = _write(connection, priority, plan)
     return Batch(
         claimed=len(plan.positions),
-        pushes=_pushes(plan, boxes, priority),
+        full=len(claimed) == limit or len(plan.positions) < len(claimed),
+        pushes=_pushes(plan, boxes.fetchall(), priority),
         delivered=len(plan.rows),
         dispatched=plan.dispatched,
         expired=len(plan.events),
@@ -89,7 +91,7 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
             try:
                 with transaction(connection):
                     plan = _plan([row], priority)
-                    boxes = _write(connection, priority, plan)
+                    boxes = _write(connection, priority, plan).fetchall()
             except TRANSIENT:
                 raise
             except DiscardError as error:
@@ -101,6 +103,7 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
                 done.delivered += len(plan.rows)
                 done.dispatched += plan.dispatched
                 done.expired += len(plan.events)
+    done.full = done.claimed == limit
     return done
 
 
@@ -142,7 +145,7 @@ def _plan(claimed: Sequence[dict[str, Any]], priority: Priority) -> _Plan:
     return plan
 
 
-def _write(connection: Connection, priority: Priority, plan: _Plan) -> list[dict[str, Any]]:
+def _write(connection: Connection, priority: Priority, plan: _Plan) -> psycopg.Cursor[dict[str, Any]]:
     if plan.events:
         connection.execute(sql.NOTE_EVENTS, {"events": frames.dumps(plan.events).decode()})
     parameters = {
@@ -150,7 +153,7 @@ def _write(connection: Connection, priority: Priority, plan: _Plan) -> list[dict
         "priority": priority.rank,
         "positions": plan.positions,
     }
-    return connection.execute(sql.DELIVER, parameters).fetchall()
+    return connection.execute(sql.DELIVER, parameters)
 
 
 def _pushes(plan: _Plan, boxes: Sequence[dict[str, Any]], priority: Priority) -> list[Push]:

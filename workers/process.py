@@ -17,6 +17,7 @@ from celery.signals import (
 )
 from prometheus_client import CollectorRegistry, multiprocess, start_http_server
 
+from models.garbage import spare_what_exists
 from models.settings import load_settings
 from models.telemetry import configure_logging
 from workers.resources import Resources
@@ -38,6 +39,7 @@ def _configure_logging(**_: Any) -> None:  # noqa: ANN401  # Celery's signals se
 @worker_process_init.connect(weak=False)
 def _after_fork(**_: Any) -> None:  # noqa: ANN401
     resources.cache_clear()
+    spare_what_exists()
 
 
 @worker_process_shutdown.connect(weak=False)

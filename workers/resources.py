@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from models.database import TRANSIENT, Connection, connect
+from models.push import BlockingPublisher
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -20,6 +21,7 @@ class Resources:
 
     settings: Settings
     redis: redis.Redis
+    publisher: BlockingPublisher
     _postgres: Connection | None = None
 
     @classmethod
@@ -31,7 +33,7 @@ class Resources:
             socket_connect_timeout=2,
             health_check_interval=15,
         )
-        return cls(settings, client)
+        return cls(settings, client, BlockingPublisher(client))
 
     def postgres(self) -> Connection:
         """Return the open connection. Raises `psycopg.OperationalError`."""

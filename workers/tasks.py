@@ -15,7 +15,6 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from models import redis_keys, telemetry
 from models.database import TRANSIENT
-from models.push import push_blocking
 from models.queries import recover as recover_sql
 from models.states import Priority
 from workers import process
@@ -49,8 +48,9 @@ def dispatch_until_idle(resources: Resources, priority: Priority) -> bool:
     """Return whether work may be left. Raises the errors of `models.database.TRANSIENT`.
 
     While it runs, the flag is up that somebody looks after this priority: the API then wakes it through a Redis list
-    instead of sending a Celery message, which costs thirty times as much. The flag is taken down before the last look:
-    what is committed after that look finds it down and sends a message.
+    instead of sending a Celery message, which costs thirty times as much. Whatever is committed while the flag is up
+    leaves an element in that list, so after a batch that was not full it is enough to wait for one. The flag is taken
+    down before the last look: what is committed after that look finds it down and sends a message.
     """
     settings = resources.settings
     deadline = time.monotonic() + settings.dispatch_budget_s
@@ -61,11 +61,12 @@ def dispatch_until_idle(resources: Resources, priority: Priority) -> bool:
         )
         if batch.claimed:
             _after_commit(resources, priority, batch)
-            flag_is_down = False
         elif flag_is_down:
             return False
-        elif not _woken(resources, priority):
-            flag_is_down = _lower_flag(resources, priority)
+        if not batch.full:
+            flag_is_down = not _woken(resources, priority)
+            if flag_is_down:
+                _lower_flag(resources, priority)
     return True
 
 
@@ -74,7 +75,7 @@ def _after_commit(resources: Resources, priority: Priority, batch: Batch) -> Non
     telemetry.deliveries.labels(str(priority)).inc(batch.delivered)
     telemetry.expired.labels(str(priority)).inc(batch.expired)
     try:
-        push_blocking(resources.redis, batch.pushes)
+        resources.publisher.publish(batch.pushes)
     except redis.RedisError as error:
         telemetry.push_failures.inc()
         log.warning("push failed; the socket nodes will repair it", priority=str(priority), error=str(error))
@@ -87,19 +88,20 @@ def _woken(resources: Resources, priority: Priority) -> bool:
         return False
     try:
         flag_ttl_ms = _FLAG_TTL_MS + int(linger_s * 1000)
-        resources.redis.set(redis_keys.hint_outstanding(priority), 1, px=flag_ttl_ms)
-        return resources.redis.blpop([redis_keys.wake(priority)], timeout=linger_s) is not None
+        pipeline = resources.redis.pipeline(transaction=False)
+        pipeline.set(redis_keys.hint_outstanding(priority), 1, px=flag_ttl_ms)
+        pipeline.blpop([redis_keys.wake(priority)], timeout=linger_s)
+        return pipeline.execute()[1] is not None
     except redis.RedisError as error:
         log.warning("redis is away; hints will come from the sweep", error=str(error))
         return False
 
 
-def _lower_flag(resources: Resources, priority: Priority) -> bool:
+def _lower_flag(resources: Resources, priority: Priority) -> None:
     try:
         resources.redis.delete(redis_keys.hint_outstanding(priority))
     except redis.RedisError as error:
         log.warning("redis is away; hints will come from the sweep", error=str(error))
-    return True
 
 
 @app.task(name=SWEEP)
