@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
+import structlog
 import uvicorn
 
 from api.main import create_app
 from models.garbage import spare_what_exists
 from models.settings import SettingsError, load_settings
 from models.telemetry import configure_logging
+
+log = structlog.get_logger(__name__)
 
 
 def main() -> None:
@@ -21,6 +24,7 @@ def main() -> None:
     configure_logging(settings, "api")
     app = create_app(settings)
     spare_what_exists()
+    log.info("serving", url=f"http://{settings.host}:{settings.api_port}")
     uvicorn.run(
         app,
         host=settings.host,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from models.contracts import MAX_BODY_BYTES
 from models.errors import (
     FieldError,
     InvalidJsonError,
@@ -15,6 +14,7 @@ from models.errors import (
     UnsupportedMediaTypeError,
     ValidationFailedError,
 )
+from models.fields import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,6 @@ from api.openapi import body, header, problems
 from api.resources import Held
 from models import frames
 from models.contracts import (
-    MAX_SEQ,
     ActionIn,
     ActionOut,
     DomainCounts,
@@ -24,6 +23,7 @@ from models.contracts import (
     LogQuery,
 )
 from models.errors import NotFoundError
+from models.fields import MAX_SEQ
 from models.states import Action, Priority
 
 if TYPE_CHECKING:

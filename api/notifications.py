@@ -12,16 +12,7 @@ from api.bodies import JSON, NDJSON, json_body, media_type, parse_json, read, va
 from api.ingest import Draft, Outcome
 from api.openapi import body, header, problems
 from api.resources import Held
-from models.contracts import (
-    MAX_BULK_BYTES,
-    MAX_BULK_ITEMS,
-    Accepted,
-    BulkAnswer,
-    BulkIn,
-    BulkItem,
-    NotificationIn,
-    NotificationOut,
-)
+from models.contracts import Accepted, BulkAnswer, BulkIn, BulkItem, NotificationIn, NotificationOut
 from models.errors import (
     BellhopError,
     FieldError,
@@ -29,6 +20,7 @@ from models.errors import (
     NotFoundError,
     ValidationFailedError,
 )
+from models.fields import MAX_BULK_BYTES, MAX_BULK_ITEMS
 from models.frames import dumps
 from models.queries import ingest as sql
 from models.states import NotificationStatus, Priority, Scope

@@ -6,111 +6,33 @@ Input classes refuse unknown fields and carry the limits of the contract. Output
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-import orjson
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from models.fields import (
+    MAX_BULK_ITEMS,
+    MAX_LOG_PAGE,
+    MAX_PAGE,
+    MAX_SEQ,
+    MAX_SEQS,
+    MAX_TOKEN_TTL_S,
+    Data,
+    Domain,
+    EntrySeq,
+    IdempotencyKey,
+    Name,
+    Seq,
+    Text,
+    Time,
+    TypeName,
+    Url,
+    Users,
+)
 from models.states import Action, ListStatus, NotificationStatus, Priority, Scope
-
-MAX_DATA_BYTES = 16 * 1024
-MAX_DATA_DEPTH = 32
-MAX_USERS = 1_000
-MAX_BULK_ITEMS = 1_000
-MAX_BULK_BYTES = 8 * 1024 * 1024
-MAX_BODY_BYTES = 256 * 1024
-MAX_SOCKET_MESSAGE_BYTES = 64 * 1024
-MAX_PAGE = 100
-MAX_LOG_PAGE = 500
-MAX_SEQS = 1_000
-MAX_SEQ = 2**53 - 1  # what a JavaScript client can hold
-MAX_TOKEN_TTL_S = 30 * 24 * 3600
-
-TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-
-
-def _refuse_nul(value: str) -> str:
-    if "\x00" in value:
-        raise PydanticCustomError("nul_character", "must not contain the character U+0000")
-    return value
-
-
-def _walk(value: object) -> tuple[int, bool]:
-    """Return how deep containers nest in `value`, and whether any string or key holds U+0000."""
-    depth, nul, level = 0, False, [value]
-    while level:
-        below: list[object] = []
-        for node in level:
-            if isinstance(node, dict):
-                below.extend(node.values())
-                nul = nul or any("\x00" in key for key in node)
-            elif isinstance(node, list):
-                below.extend(node)
-            elif isinstance(node, str):
-                nul = nul or "\x00" in node
-        if any(isinstance(node, dict | list) for node in level):
-            depth += 1
-        level = below
-    return depth, nul
-
-
-def _check_data(value: dict[str, Any]) -> dict[str, Any]:
-    depth, nul = _walk(value)
-    if depth > MAX_DATA_DEPTH:
-        raise PydanticCustomError("too_deep", "must not nest deeper than {limit} levels", {"limit": MAX_DATA_DEPTH})
-    if nul:
-        raise PydanticCustomError("nul_character", "must not contain the character U+0000")
-    if len(orjson.dumps(value)) > MAX_DATA_BYTES:
-        raise PydanticCustomError("too_large", "must not exceed {limit} bytes as JSON", {"limit": MAX_DATA_BYTES})
-    return value
-
-
-_URL = re.compile(r"^(https?://[^\s/?#\\]+[^\s\\]*|/([^\s/\\][^\s\\]*)?)$")
-
-
-def _check_url(value: str) -> str:
-    if not _URL.match(value) or not value.isprintable():
-        raise PydanticCustomError("bad_url", "must be an http or https URL, or a path that starts with one /")
-    return value
-
-
-def _only_text(value: object) -> object:
-    if value is not None and not isinstance(value, str | datetime):
-        raise PydanticCustomError("bad_time", "must be an RFC 3339 time such as 2026-03-01T12:00:00Z")
-    return value
-
-
-def _in_utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
-
-
-def _unique(users: list[str]) -> list[str]:
-    return list(dict.fromkeys(users))
-
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@+-]{1,128}$")]
-TypeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+){1,4}$", max_length=128)]
-Domain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
-Text = Annotated[str, AfterValidator(_refuse_nul)]
-Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
-Data = Annotated[dict[str, Any], AfterValidator(_check_data)]
-Time = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc)]
-Seq = Annotated[int, Field(strict=True, ge=0, le=MAX_SEQ)]
-EntrySeq = Annotated[int, Field(strict=True, ge=1, le=MAX_SEQ)]
-IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e ]+$")]
 
 
 class Message(BaseModel):
@@ -129,7 +51,7 @@ class Audience(Message):
     """Whom a notification is for: exactly one of the four."""
 
     user: Name | None = None
-    users: Annotated[list[Name], Field(min_length=1, max_length=MAX_USERS), AfterValidator(_unique)] | None = None
+    users: Users | None = None
     topic: Name | None = None
     everyone: Literal[True] | None = None
 

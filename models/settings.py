@@ -89,6 +89,15 @@ class Settings(BaseSettings):
                 ipaddress.ip_network(address)
         return value
 
+    @field_validator("flower_basic_auth")
+    @classmethod
+    def _flower_has_user_and_password(cls, value: SecretStr) -> SecretStr:
+        user, colon, password = value.get_secret_value().partition(":")
+        if value.get_secret_value() and not (user and colon and password):
+            msg = "must be written user:password"
+            raise ValueError(msg)
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _database_is_postgres(cls, value: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # What they say at INFO is one line per task or request; it stays available at DEBUG.
 _CHATTY = (
     "uvicorn.access",
+    "uvicorn.error",  # a line or two per WebSocket, with its query
     "kombu",
     "amqp",
     "psycopg.pool",

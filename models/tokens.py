@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from models.contracts import TENANT_PATTERN
 from models.errors import TokenExpiredError, TokenInvalidError
+from models.fields import TENANT_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

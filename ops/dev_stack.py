@@ -160,6 +160,8 @@ class DevStack:
             "BELLHOP_SECRET_KEY": self._settings.secret_key.get_secret_value(),
             "BELLHOP_HOST": self._settings.host,
             "PYTHONUNBUFFERED": "1",
+            # Celery warns root of pickled messages, which it is told nowhere to accept.
+            "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
         }
 
     @property

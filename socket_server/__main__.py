@@ -7,6 +7,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
+import structlog
 import uvicorn
 
 from models.garbage import spare_what_exists
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from socket_server.node import Node
+
+log = structlog.get_logger(__name__)
 
 _TCP_USER_TIMEOUT_MS = 20_000  # a peer that acknowledges nothing for so long is gone
 _MOST_BYTES = 512 * 1024
@@ -83,6 +86,7 @@ def main() -> None:
     spare_what_exists()
     listening = config.bind_socket()
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TCP_USER_TIMEOUT_MS)
+    log.info("serving", url=f"http://{settings.host}:{settings.socket_port}")
     DrainingServer(config, application.node).run(sockets=[listening])
 
 

@@ -15,7 +15,7 @@ import structlog
 
 from models import telemetry
 from models.errors import UnavailableError
-from models.frames import counts, dumps, event_packet
+from models.frames import dumps, event_packet
 from models.push import NO_PRIORITY
 from models.states import Priority
 from socket_server.registry import Pending
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MOST_WAITING = 256  # packets on a connection's queue before pushes to it stop
 _PAGE = 100
 _STUCK_S = 20.0
 _LOOK_S = 0.1
@@ -65,7 +64,7 @@ class Delivery:
             telemetry.drops.labels(self._node, "duplicate").inc()
         elif push.first != connection.sent + 1:
             self.catch_up(connection, "gap")
-        elif connection.backlog >= MOST_WAITING:
+        elif connection.outgoing.full_to(1.0):
             self.catch_up(connection, "slow")
         else:
             self._server.send(connection, push.packet)
@@ -138,10 +137,8 @@ class Delivery:
             if connection.closed:
                 return
             if page.reset:
-                # What this connection still needs is no longer kept: the client fetches its list again.
-                connection.sent = page.head
-                body = b'{"seq":%d,"head":%d,"counts":%b}' % (page.head, page.head, counts(page.unread, page.unseen))
-                log.info("reset", session=connection.session, at=body.decode())
+                # What it still needs is no longer kept. When it comes back it is told so, and fetches its list again.
+                log.info("closing a connection that is too far behind", session=connection.session, floor=page.head)
                 await self._server.close(connection.eio_sid)
                 return
             if page.last > connection.sent:
@@ -155,12 +152,16 @@ class Delivery:
     async def _has_room(self, connection: Connection) -> bool:
         """Wait until the client has read most of what was sent; close it where it does not."""
         deadline = time.monotonic() + _STUCK_S
-        while connection.backlog >= MOST_WAITING // 2:
+        while connection.outgoing.full_to(0.5):
             if connection.closed:
                 return False
             if time.monotonic() > deadline:
                 telemetry.drops.labels(self._node, "slow_consumer").inc()
-                log.info("closing a client that does not read", session=connection.session, waiting=connection.backlog)
+                log.info(
+                    "closing a client that does not read",
+                    session=connection.session,
+                    waiting=connection.outgoing.qsize(),
+                )
                 await self._server.close(connection.eio_sid)
                 return False
             await asyncio.sleep(_LOOK_S)

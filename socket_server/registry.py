@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from models.redis_keys import user_key
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engineio.async_socket import AsyncSocket
 
     from models.tokens import UserToken
+    from socket_server.outgoing import Outgoing
     from socket_server.rate import TokenBucket
 
 _MOST_PENDING = 512
@@ -56,9 +57,9 @@ class Connection:
         return user_key(self.token.tenant, self.token.user)
 
     @property
-    def backlog(self) -> int:
-        """How many packets wait for the client to read."""
-        return int(self.transport.queue.qsize())
+    def outgoing(self) -> Outgoing:
+        """What waits for the client to read."""
+        return cast("Outgoing", self.transport.queue)
 
 
 class Registry:

@@ -15,8 +15,9 @@ import socketio
 import structlog
 from engineio.packet import MESSAGE, Packet
 
-from models.contracts import MAX_SOCKET_MESSAGE_BYTES
 from models.errors import BellhopError, MessageTooLargeError, UnknownEventError, ValidationFailedError
+from models.fields import MAX_SOCKET_MESSAGE_BYTES
+from socket_server.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from socket_server.registry import Connection
@@ -80,13 +81,14 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
             ping_timeout=20,
             http_compression=False,
         )
+        self.eio.create_queue = Outgoing  # the library's has no bounds and does not know its size
         self.handler: Handler
         self._connections: dict[str, Connection] = {}
 
     # --- out -------------------------------------------------------------------------------------------------
 
     def send(self, connection: Connection, packet: bytes) -> None:
-        """Put an encoded Socket.IO packet to a client. Never waits; the caller watches `connection.backlog`."""
+        """Put an encoded Socket.IO packet to a client. Never waits; the caller watches `connection.outgoing`."""
         connection.transport.queue.put_nowait(Packet(MESSAGE, packet.decode()))
 
     def send_error(self, connection: Connection, error: BellhopError, event: str | None) -> None:
@@ -204,6 +206,9 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
             await super()._handle_eio_disconnect(eio_sid, reason)
         finally:
             await self._forget(eio_sid)
+            transport = self.eio.sockets.get(eio_sid)
+            if transport is not None:
+                transport.queue.put_nowait(None)  # answers a long poll that still waits; Engine.IO would let it hang
 
     async def _forget(self, eio_sid: str) -> None:
         if self._connections.pop(eio_sid, None) is not None:

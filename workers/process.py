@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from celery.signals import (
     beat_init,
+    celeryd_after_setup,
     setup_logging,
     worker_process_init,
     worker_process_shutdown,
@@ -33,7 +34,17 @@ def resources() -> Resources:
 
 @setup_logging.connect(weak=False)
 def _configure_logging(**_: Any) -> None:  # noqa: ANN401  # Celery's signals send what they like
-    configure_logging(load_settings(), "worker")
+    configure_logging(load_settings(), "celery")
+
+
+@celeryd_after_setup.connect(weak=False)
+def _name_worker(sender: str, **_: Any) -> None:  # noqa: ANN401
+    structlog.contextvars.bind_contextvars(process=sender.partition("@")[0])
+
+
+@beat_init.connect(weak=False)
+def _name_beat(**_: Any) -> None:  # noqa: ANN401
+    structlog.contextvars.bind_contextvars(process="beat")
 
 
 @worker_process_init.connect(weak=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from models import keys as api_keys
-from models.contracts import TENANT_PATTERN
+from models.fields import TENANT_PATTERN
 from models.states import Scope
 from models.tenants import DEFAULT_TENANT
 from ops.commands.database_errors import say_database_errors

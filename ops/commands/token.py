@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from models.contracts import MAX_TOKEN_TTL_S
+from models.fields import MAX_TOKEN_TTL_S
 from models.tenants import DEFAULT_TENANT
 from models.tokens import mint_token
 from ops.running_stack import RunningStack, find_stack

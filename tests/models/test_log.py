@@ -46,7 +46,9 @@ async def store(settings: Settings) -> AsyncIterator[InboxStore]:
     await database.close()
 
 
-def ingest(connection: Connection, user: str, how_many: int = 1, priority: Priority = Priority.NORMAL) -> list[str]:
+def ingest(
+    connection: Connection, user: str, how_many: int = 1, priority: Priority = Priority.NORMAL, body: str = ""
+) -> list[str]:
     rows = [
         {
             "ord": nth,
@@ -56,7 +58,7 @@ def ingest(connection: Connection, user: str, how_many: int = 1, priority: Prior
             "domain": "shop",
             "priority": priority.rank,
             "title": "t",
-            "body": "",
+            "body": body,
             "data": {"nth": nth},
             "audience": {"user": user},
         }

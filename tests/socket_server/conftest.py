@@ -156,8 +156,8 @@ async def device() -> AsyncIterator[Callable[[], Device]]:
 def arrive(connection: Connection, worker: Resources) -> Callable[..., Awaitable[None]]:
     """Write notifications and dispatch them as a worker does, pushes included."""
 
-    async def write(user: str = "u_1", how_many: int = 1) -> None:
-        ingest(connection, user, how_many)
+    async def write(user: str = "u_1", how_many: int = 1, body: str = "") -> None:
+        ingest(connection, user, how_many, body=body)
         await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL)
 
     return write

@@ -1,0 +1,98 @@
+"""The values that wire messages are made of: limits, patterns, and checks that say what is wrong."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+MAX_DATA_BYTES = 16 * 1024
+MAX_DATA_DEPTH = 32
+MAX_USERS = 1_000
+MAX_BULK_ITEMS = 1_000
+MAX_BULK_BYTES = 8 * 1024 * 1024
+MAX_BODY_BYTES = 256 * 1024
+MAX_SOCKET_MESSAGE_BYTES = 64 * 1024
+MAX_PAGE = 100
+MAX_LOG_PAGE = 500
+MAX_SEQS = 1_000
+MAX_SEQ = 2**53 - 1  # what a JavaScript client can hold
+MAX_TOKEN_TTL_S = 30 * 24 * 3600
+
+TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+
+
+def _refuse_nul(value: str) -> str:
+    if "\x00" in value:
+        raise PydanticCustomError("nul_character", "must not contain the character U+0000")
+    return value
+
+
+def _walk(value: object) -> tuple[int, bool]:
+    """Return how deep containers nest in `value`, and whether any string or key holds U+0000."""
+    depth, nul, level = 0, False, [value]
+    while level:
+        below: list[object] = []
+        for node in level:
+            if isinstance(node, dict):
+                below.extend(node.values())
+                nul = nul or any("\x00" in key for key in node)
+            elif isinstance(node, list):
+                below.extend(node)
+            elif isinstance(node, str):
+                nul = nul or "\x00" in node
+        if any(isinstance(node, dict | list) for node in level):
+            depth += 1
+        level = below
+    return depth, nul
+
+
+def _check_data(value: dict[str, Any]) -> dict[str, Any]:
+    depth, nul = _walk(value)
+    if depth > MAX_DATA_DEPTH:
+        raise PydanticCustomError("too_deep", "must not nest deeper than {limit} levels", {"limit": MAX_DATA_DEPTH})
+    if nul:
+        raise PydanticCustomError("nul_character", "must not contain the character U+0000")
+    if len(orjson.dumps(value)) > MAX_DATA_BYTES:
+        raise PydanticCustomError("too_large", "must not exceed {limit} bytes as JSON", {"limit": MAX_DATA_BYTES})
+    return value
+
+
+_URL = re.compile(r"^(https?://[^\s/?#\\]+[^\s\\]*|/([^\s/\\][^\s\\]*)?)$")
+
+
+def _check_url(value: str) -> str:
+    if not _URL.match(value) or not value.isprintable():
+        raise PydanticCustomError("bad_url", "must be an http or https URL, or a path that starts with one /")
+    return value
+
+
+def _only_text(value: object) -> object:
+    if value is not None and not isinstance(value, str | datetime):
+        raise PydanticCustomError("bad_time", "must be an RFC 3339 time such as 2026-03-01T12:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+def _without_repeats(users: list[str]) -> list[str]:
+    return list(dict.fromkeys(users))
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@+-]{1,128}$")]
+TypeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+){1,4}$", max_length=128)]
+Domain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+Text = Annotated[str, AfterValidator(_refuse_nul)]
+Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
+Data = Annotated[dict[str, Any], AfterValidator(_check_data)]
+Time = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc)]
+Seq = Annotated[int, Field(strict=True, ge=0, le=MAX_SEQ)]
+EntrySeq = Annotated[int, Field(strict=True, ge=1, le=MAX_SEQ)]
+Users = Annotated[list[Name], Field(min_length=1, max_length=MAX_USERS), AfterValidator(_without_repeats)]
+IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e ]+$")]

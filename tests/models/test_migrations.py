@@ -1,0 +1,46 @@
+"""Migrations say what the tables say, and can be taken back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+from sqlmodel import SQLModel
+
+import models.tables  # noqa: F401  # fills the metadata
+from models.migrate import alembic_config, current_and_head, sqlalchemy_url, upgrade
+
+if TYPE_CHECKING:
+    from ops.embedded import Servers
+
+
+def test_the_newest_migration_makes_the_tables_that_the_code_describes(database_url: str) -> None:
+    engine = create_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
+
+
+def test_every_migration_can_be_taken_back_and_made_again(servers: Servers) -> None:
+    base = servers.database_url.rpartition("/")[0]
+    url = f"{base}/up_and_down"
+    with psycopg.connect(f"{base}/postgres", autocommit=True) as admin:
+        admin.execute("CREATE DATABASE up_and_down")
+        try:
+            upgrade(url)
+            upgrade(url)  # a second one finds nothing to do
+            command.downgrade(alembic_config(url), "base")
+            with psycopg.connect(url) as connection:
+                left = connection.execute(
+                    "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+                ).fetchall()
+            assert left == [("alembic_version",)]
+            upgrade(url)
+            current, head = current_and_head(url)
+            assert current == head
+        finally:
+            admin.execute("DROP DATABASE up_and_down WITH (FORCE)")
