@@ -46,7 +46,9 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         ("127.0.0.1",), description="Addresses whose X-Forwarded-For is believed"
     )
-    flower_basic_auth: SecretStr = Field(SecretStr(""), description="user:password for Flower; required in production")
+    flower_basic_auth: SecretStr = Field(
+        SecretStr(""), description="user:password; `check-config` misses it in production"
+    )
 
     database_pool_size: int = Field(8, ge=1, le=200, description="Connections per API or socket process")
     dispatch_batch: int = Field(500, ge=1, le=10_000, description="Outbox rows claimed by one transaction")

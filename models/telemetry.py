@@ -10,6 +10,8 @@ import orjson
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from models.states import Priority
+
 if TYPE_CHECKING:
     from models.settings import Settings
 
@@ -33,6 +35,8 @@ deliveries = Counter("bellhop_deliveries", "Deliveries written by workers", ["pr
 expired = Counter("bellhop_notifications_expired", "Notifications that expired before dispatch", ["priority"])
 parked = Counter("bellhop_notifications_parked", "Notifications parked after failed dispatches", ["priority"])
 hints = Counter("bellhop_hints", "Dispatch hints by outcome", ["priority", "outcome"])
+parked_now = Gauge("bellhop_parked", "Notifications that wait for an operator", multiprocess_mode="mostrecent")
+swept_at = Gauge("bellhop_last_sweep_timestamp_seconds", "Unix time of the last sweep", multiprocess_mode="mostrecent")
 push_failures = Counter("bellhop_push_failures", "Batches that Redis did not take; nodes repair them from Postgres")
 outbox_depth = Gauge("bellhop_outbox_depth", "Due outbox rows", ["priority"], multiprocess_mode="mostrecent")
 outbox_age = Gauge(
@@ -48,10 +52,18 @@ ack_seconds = Histogram(
     "bellhop_ack_seconds", "From commit of the notification to its ack", ["priority"], buckets=LATENCY_BUCKETS
 )
 sockets = Gauge("bellhop_sockets", "Authenticated sockets", ["node"])
+hears = Gauge("bellhop_node_hears", "1 while the node hears what Redis publishes to it", ["node"])
 frames_sent = Counter("bellhop_frames", "Frames put to sockets", ["node", "event"])
 repairs = Counter("bellhop_repairs", "Times a connection was caught up from Postgres", ["node", "reason"])
 drops = Counter("bellhop_drops", "Frames and sockets dropped", ["node", "reason"])
 refusals = Counter("bellhop_socket_refusals", "Refused connections and events", ["node", "code"])
+
+
+def count_from_zero() -> None:
+    """Make a worker's counters exist before they count: of a series that begins with 1, `increase()` sees nothing."""
+    for counter in (dispatched, deliveries, expired, parked):
+        for priority in Priority:
+            counter.labels(str(priority))
 
 
 def configure_logging(settings: Settings, process: str) -> None:

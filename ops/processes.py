@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from models.settings import Settings
 
-_CELERY = ("python", "-m", "celery", "-A", "workers.celery_app")
+_CELERY = ("python", "-m", "celery", "-q", "-A", "workers.celery_app")
 _QUIET = ("--without-gossip", "--without-mingle")
 SHARED_QUEUES = (Queue.HIGH, Queue.NORMAL, Queue.LOW, Queue.RECOVER)
 PROCESS_VARIABLES = ("BELLHOP_METRICS_PORT", "PROMETHEUS_MULTIPROC_DIR")  # one process's own, never inherited

@@ -184,6 +184,7 @@ class Node:
 
     def start(self) -> None:
         """Begin to listen, to announce the node and to check."""
+        telemetry.hears.labels(self.name).set_function(lambda: self._bus.hears)
         self._run(self._bus.listen())
         self._run(self._bus.ping())
         self._run(self._announce())

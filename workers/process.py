@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, multiprocess, start_http_server
 
 from models.garbage import spare_what_exists
 from models.settings import load_settings
-from models.telemetry import configure_logging
+from models.telemetry import configure_logging, count_from_zero
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -50,6 +50,7 @@ def _name_beat(**_: Any) -> None:  # noqa: ANN401
 @worker_process_init.connect(weak=False)
 def _after_fork(**_: Any) -> None:  # noqa: ANN401
     resources.cache_clear()
+    count_from_zero()
     spare_what_exists()
 
 

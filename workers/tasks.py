@@ -110,10 +110,13 @@ def sweep() -> None:
     resources = process.resources()
     try:
         rows = resources.postgres().execute(recover_sql.OUTBOX_BY_PRIORITY).fetchall()
+        (parked,) = resources.postgres().execute(recover_sql.COUNT_PARKED).fetchall()
     except TRANSIENT as error:
         resources.forget_postgres()
         log.warning("postgres is away; the next sweep will try again", error=str(error))
         return
+    telemetry.swept_at.set_to_current_time()
+    telemetry.parked_now.set(parked["parked"])
     for row in rows:
         priority = Priority.of_rank(row["priority"])
         telemetry.outbox_depth.labels(str(priority)).set(row["depth"])

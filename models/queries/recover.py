@@ -8,6 +8,8 @@ LEFT JOIN outbox o ON o.priority = p.priority AND o.due_at <= now()
 GROUP BY p.priority ORDER BY p.priority
 """
 
+COUNT_PARKED = "SELECT count(*) AS parked FROM parked"
+
 LIST_PARKED = """
 SELECT p.notification_id::text AS id, n.tenant, n.type, p.priority, p.attempts, p.reason, p.parked_at
 FROM parked p JOIN notification n ON n.id = p.notification_id

@@ -1,0 +1,141 @@
+"""The Celery tasks and the hints that start them: whatever gets lost, somebody looks again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import redis.asyncio
+
+from api.hints import Hints
+from models import redis_keys, telemetry
+from models.states import Priority
+from tests.models.test_log import ingest
+from workers import process, tasks
+from workers.celery_app import app, make_celery
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from models.database import Connection
+    from models.settings import Settings
+    from workers.resources import Resources
+
+
+@pytest.fixture
+def _as_worker(worker: Resources, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(process, "resources", lambda: worker)
+    before = app.conf.broker_url
+    app.conf.broker_url = settings.redis_url
+    yield
+    app.conf.broker_url = before
+
+
+@pytest.fixture
+async def hints(settings: Settings) -> AsyncIterator[Hints]:
+    client = redis.asyncio.Redis.from_url(settings.redis_url)
+    sending = Hints(make_celery(settings), client)
+    sending.start()
+    yield sending
+    await sending.stop()
+    await client.aclose()
+
+
+def waiting(worker: Resources) -> dict[str, int]:
+    """Return how many Celery messages wait, by queue."""
+    return {str(priority): worker.redis.llen(str(priority)) for priority in Priority}  # type: ignore[misc]
+
+
+def value(gauge: object, *labels: str) -> float:
+    return gauge.labels(*labels)._value.get() if labels else gauge._value.get()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.usefixtures("_as_worker")
+def test_a_sweep_hints_at_what_is_due_and_measures_it(connection: Connection, worker: Resources) -> None:
+    ingest(connection, "u_1", 3, Priority.HIGH)
+    tasks.sweep()
+    assert waiting(worker) == {"critical": 0, "high": 1, "normal": 0, "low": 0}
+    assert [value(telemetry.outbox_depth, str(priority)) for priority in Priority] == [0, 3, 0, 0]
+    assert value(telemetry.outbox_age, "high") > 0
+    assert value(telemetry.swept_at) > 0
+
+
+@pytest.mark.usefixtures("_as_worker")
+def test_a_task_dispatches_and_leaves_nothing(connection: Connection, worker: Resources) -> None:
+    ingest(connection, "u_1", 3)
+    tasks.dispatch("normal")
+    assert connection.execute("SELECT count(*) AS n FROM delivery").fetchone() == {"n": 3}
+    assert waiting(worker) == {"critical": 0, "high": 0, "normal": 0, "low": 0}
+
+
+@pytest.mark.usefixtures("_as_worker")
+def test_a_task_that_has_spent_its_time_hints_at_the_rest(
+    connection: Connection, worker: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(connection, "u_1", 3)
+    worker.settings = worker.settings.model_copy(update={"dispatch_budget_s": 1e-9})
+    tasks.dispatch("normal")
+    assert waiting(worker)["normal"] == 1
+
+
+@pytest.mark.parametrize("task", [lambda: tasks.dispatch("normal"), tasks.sweep])
+def test_without_postgres_a_task_ends_and_the_next_one_works(
+    task: object, connection: Connection, worker: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = worker.settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/none"})
+    lost = replace(worker, settings=nowhere)
+    monkeypatch.setattr(process, "resources", lambda: lost)
+    task()  # type: ignore[operator]
+    lost.settings = worker.settings
+    ingest(connection, "u_1")
+    tasks.dispatch("normal")
+    assert connection.execute("SELECT count(*) AS n FROM outbox").fetchone() == {"n": 0}
+    lost.close()
+
+
+async def test_the_first_hint_is_a_message_and_those_after_it_are_not(hints: Hints, worker: Resources) -> None:
+    sent = telemetry.hints.labels("normal", "sent")._value
+    woken = telemetry.hints.labels("normal", "woken")._value
+    before = sent.get(), woken.get()
+    for nth in range(1, 4):
+        hints.want([Priority.NORMAL])
+        async with asyncio.timeout(10):
+            while sent.get() + woken.get() < sum(before) + nth:  # noqa: ASYNC110  # a counter gives no signal
+                await asyncio.sleep(0.005)
+    assert (sent.get() - before[0], woken.get() - before[1]) == (1, 2)
+    assert waiting(worker) == {"critical": 0, "high": 0, "normal": 1, "low": 0}
+
+
+async def test_a_dispatcher_that_lingers_is_woken_without_a_message(
+    hints: Hints, connection: Connection, worker: Resources
+) -> None:
+    worker.settings = worker.settings.model_copy(update={"dispatch_linger_s": 3.0, "dispatch_budget_s": 60.0})
+    lingering = asyncio.create_task(asyncio.to_thread(tasks.dispatch_until_idle, worker, Priority.NORMAL))
+    async with asyncio.timeout(10):
+        while not worker.redis.exists(redis_keys.hint_outstanding("normal")):  # noqa: ASYNC110  # its sign that it lingers
+            await asyncio.sleep(0.005)
+        ingest(connection, "u_1", 2)
+        hints.want([Priority.NORMAL])
+        while connection.execute("SELECT 1 FROM outbox").fetchone():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert not lingering.done()
+    assert waiting(worker)["normal"] == 0
+    assert await lingering is False
+    assert not worker.redis.exists(redis_keys.hint_outstanding("normal"))
+
+
+async def test_without_redis_a_hint_fails_quietly_and_the_next_one_is_sent(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    client = redis.asyncio.Redis.from_url(nowhere.redis_url)
+    sending = Hints(make_celery(nowhere), client)
+    sending.start()
+    failed = telemetry.hints.labels("low", "failed")._value
+    before = failed.get()
+    sending.want([Priority.LOW])
+    async with asyncio.timeout(10):
+        while failed.get() == before:  # noqa: ASYNC110  # a counter gives no signal
+            await asyncio.sleep(0.005)
+    await sending.stop()
+    await client.aclose()
