@@ -36,33 +36,42 @@ class Batcher(Generic[Asked, Answer]):
         self._lanes = lanes
         self._weight = weight
         self._waiting: deque[tuple[Asked, asyncio.Future[Answer]]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
 
     async def __call__(self, asked: Asked) -> Answer:
         """Run `asked` in the next batch and return its own answer."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, future))
-        if len(self._running) < self._lanes:
+        if self._running < self._lanes:
+            self._running += 1
             task = asyncio.create_task(self._drain())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await future
 
     async def _drain(self) -> None:
-        while self._waiting:
-            batch: list[tuple[Asked, asyncio.Future[Answer]]] = []
-            weight = 0
-            while self._waiting and (not batch or weight + self._weight(self._waiting[0][0]) <= self._limit):
-                call = self._waiting.popleft()
-                if not call[1].cancelled():
-                    batch.append(call)
-                    weight += self._weight(call[0])
-            if batch:
-                await self._run_batch(batch)
+        try:
+            while self._waiting:
+                await self._run_batch(self._next_batch())
+        finally:
+            # Here, in the same step that found nothing waiting: a callback of the task would come later, and a call
+            # in between would count on a lane that is gone.
+            self._running -= 1
+
+    def _next_batch(self) -> list[tuple[Asked, asyncio.Future[Answer]]]:
+        batch: list[tuple[Asked, asyncio.Future[Answer]]] = []
+        weight = 0
+        while self._waiting and (not batch or weight + self._weight(self._waiting[0][0]) <= self._limit):
+            call = self._waiting.popleft()
+            if not call[1].cancelled():
+                batch.append(call)
+                weight += self._weight(call[0])
+        return batch
 
     async def _run_batch(self, batch: list[tuple[Asked, asyncio.Future[Answer]]]) -> None:
         try:
-            answers = await self._run([asked for asked, _ in batch])
+            answers = await self._run([asked for asked, _ in batch]) if batch else []
         except BaseException as error:  # noqa: BLE001  # handed to every caller, which raises it
             answers = [error] * len(batch)
         for (_, future), answer in zip(batch, answers, strict=True):
