@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from models import redis_keys, telemetry
 from models.background import end
 from models.states import Priority
-from workers.celery_app import send_hint
+from workers.celery_app import connect, send_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +54,7 @@ class Hints:
         self._wake.set()
 
     async def _run(self) -> None:
+        await self._connect()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -61,6 +62,12 @@ class Hints:
             self._wanted.clear()
             if not all([await self._tell(priority) for priority in wanted]):
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+
+    async def _connect(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, connect, self._celery)
+        except (BrokerError, OSError) as error:
+            log.info("redis is away; the first hint will try again", error=str(error))
 
     async def _tell(self, priority: Priority) -> bool:
         """Wake the dispatcher that is at work, or send a message where none is."""

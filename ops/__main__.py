@@ -22,9 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, migrate, token, send, tail, check_config, contracts):
+for command in (up, migrate, token, send, tail, check_config, contracts, bench):
     app.command()(command)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(bench)
 app.add_typer(keys, name="keys")
 app.add_typer(parked, name="parked")
 

@@ -26,7 +26,7 @@ PROCESS_VARIABLES = ("BELLHOP_METRICS_PORT", "PROMETHEUS_MULTIPROC_DIR")  # one 
 API = ("python", "-m", "api")
 SOCKET = ("python", "-m", "socket_server")
 WORKER = (*_CELERY, "worker", "-Q", ",".join(SHARED_QUEUES), "-c", "4", "-n", "worker@%h", *_QUIET, "-l", "INFO")
-WORKER_CRITICAL = (*_CELERY, "worker", "-Q", Queue.CRITICAL, "-c", "1", "-n", "critical@%h", *_QUIET, "-l", "INFO")
+WORKER_CRITICAL = (*_CELERY, "worker", "-Q", Queue.CRITICAL, "-c", "2", "-n", "critical@%h", *_QUIET, "-l", "INFO")
 BEAT = (*_CELERY, "beat", "-l", "INFO")
 FLOWER = (*_CELERY, "flower", "--max-tasks=2000")
 

@@ -94,6 +94,11 @@ def api_key(database_url: str) -> str:
     return create_key(database_url, tenant="default", scopes=["admin"], name="test")[1]
 
 
+def nobody() -> None:
+    """The successor of a dispatcher that has time enough."""
+    pytest.fail("the dispatcher handed over")
+
+
 def token(user: str = "u_1", *, tenant: str = "default", ttl_s: int = 600, secret: str = SECRET) -> str:
     return mint_token(secret, tenant=tenant, user=user, ttl_s=ttl_s)[0]
 

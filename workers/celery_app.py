@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DISPATCH = "dispatch"
 SWEEP = "sweep"
+_CONNECT_S = 2
 
 # A worker that dies with a message in hand gives it back soon; hints are idempotent, so early is better than late.
 _TRANSPORT = {
@@ -66,6 +67,15 @@ def make_celery(settings: Settings) -> Celery:
         beat_max_loop_interval=settings.sweep_interval_s,
     )
     return app
+
+
+def connect(app: Celery) -> None:
+    """Open the connection that hints go over, so that the first one does not wait for it. Blocks.
+
+    Raises `kombu.exceptions.OperationalError`.
+    """
+    with app.producer_pool.acquire(block=True) as producer:
+        producer.connection.ensure_connection(max_retries=1, timeout=_CONNECT_S)
 
 
 def send_hint(app: Celery, priority: Priority) -> None:

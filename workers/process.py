@@ -51,6 +51,7 @@ def _name_beat(**_: Any) -> None:  # noqa: ANN401
 def _after_fork(**_: Any) -> None:  # noqa: ANN401
     resources.cache_clear()
     count_from_zero()
+    resources().connect()
     spare_what_exists()
 
 

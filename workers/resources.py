@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import redis
+import structlog
 
 from models.database import TRANSIENT, Connection, connect
 from models.push import BlockingPublisher
 
 if TYPE_CHECKING:
     from models.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -34,6 +37,14 @@ class Resources:
             health_check_interval=15,
         )
         return cls(settings, client, BlockingPublisher(client))
+
+    def connect(self) -> None:
+        """Open the connections, so that the first task does not wait for them; what is away is tried again then."""
+        try:
+            self.postgres()
+            self.redis.ping()
+        except (*TRANSIENT, redis.RedisError) as error:
+            log.info("not connected yet; the first task will try again", error=str(error))
 
     def postgres(self) -> Connection:
         """Return the open connection. Raises `psycopg.OperationalError`."""

@@ -22,10 +22,13 @@ from workers.celery_app import DISPATCH, SWEEP, app, send_hint
 from workers.dispatch import Batch, dispatch_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
 
+_OVERLAP_S = 0.1
 _FLAG_TTL_MS = 1_000  # beyond the wait: for how long a dispatcher that was killed still seems to be at work
 
 
@@ -35,27 +38,33 @@ def dispatch(priority: str) -> None:
     urgency = Priority(priority)
     resources = process.resources()
     try:
-        unfinished = dispatch_until_idle(resources, urgency)
+        dispatch_until_idle(resources, urgency, hand_over=lambda: _hint(urgency))
     except TRANSIENT as error:
         resources.forget_postgres()
         log.warning("postgres is away; the sweep will try again", priority=priority, error=str(error))
-        return
-    if unfinished:
-        _hint(urgency)
 
 
-def dispatch_until_idle(resources: Resources, priority: Priority) -> bool:
-    """Return whether work may be left. Raises the errors of `models.database.TRANSIENT`.
+def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Callable[[], None]) -> bool:
+    """Return whether work may be left, in which case `hand_over` was called. Raises `models.database.TRANSIENT`.
 
     While it runs, the flag is up that somebody looks after this priority: the API then wakes it through a Redis list
     instead of sending a Celery message, which costs thirty times as much. Whatever is committed while the flag is up
     leaves an element in that list, so after a batch that was not full it is enough to wait for one. The flag is taken
     down before the last look: what is committed after that look finds it down and sends a message.
+
+    The successor is called a little before the time is up, so that nothing waits for it to start.
     """
     settings = resources.settings
     deadline = time.monotonic() + settings.dispatch_budget_s
-    flag_is_down = False
-    while time.monotonic() < deadline:
+    hand_over_at = deadline - min(_OVERLAP_S, settings.dispatch_budget_s / 2)
+    handed_over = flag_is_down = False
+    while True:
+        now = time.monotonic()
+        if now >= hand_over_at and not handed_over:
+            hand_over()
+            handed_over = True
+        if now >= deadline:
+            return True
         batch = dispatch_batch(
             resources.postgres(), priority, limit=settings.dispatch_batch, attempts=settings.dispatch_attempts
         )
@@ -64,10 +73,11 @@ def dispatch_until_idle(resources: Resources, priority: Priority) -> bool:
         elif flag_is_down:
             return False
         if not batch.full:
-            flag_is_down = not _woken(resources, priority)
+            left_s = (deadline if handed_over else hand_over_at) - time.monotonic()
+            woken = _woken(resources, priority, min(settings.dispatch_linger_s, left_s))
+            flag_is_down = not woken and settings.dispatch_linger_s < left_s
             if flag_is_down:
                 _lower_flag(resources, priority)
-    return True
 
 
 def _after_commit(resources: Resources, priority: Priority, batch: Batch) -> None:
@@ -81,16 +91,15 @@ def _after_commit(resources: Resources, priority: Priority, batch: Batch) -> Non
         log.warning("push failed; the socket nodes will repair it", priority=str(priority), error=str(error))
 
 
-def _woken(resources: Resources, priority: Priority) -> bool:
+def _woken(resources: Resources, priority: Priority, wait_s: float) -> bool:
     """Wait a moment for the API to say that there is more."""
-    linger_s = resources.settings.dispatch_linger_s
-    if not linger_s:
+    if wait_s <= 0:
         return False
     try:
-        flag_ttl_ms = _FLAG_TTL_MS + int(linger_s * 1000)
+        flag_ttl_ms = _FLAG_TTL_MS + int(wait_s * 1000)
         pipeline = resources.redis.pipeline(transaction=False)
         pipeline.set(redis_keys.hint_outstanding(priority), 1, px=flag_ttl_ms)
-        pipeline.blpop([redis_keys.wake(priority)], timeout=linger_s)
+        pipeline.blpop([redis_keys.wake(priority)], timeout=wait_s)
         return pipeline.execute()[1] is not None
     except redis.RedisError as error:
         log.warning("redis is away; hints will come from the sweep", error=str(error))

@@ -13,7 +13,7 @@ import uvicorn
 
 from models.states import Priority
 from socket_server.main import Application, create_app
-from tests.conftest import token
+from tests.conftest import nobody, token
 from tests.models.test_log import ingest
 from tests.replica import Replica
 from workers.tasks import dispatch_until_idle
@@ -158,6 +158,6 @@ def arrive(connection: Connection, worker: Resources) -> Callable[..., Awaitable
 
     async def write(user: str = "u_1", how_many: int = 1, body: str = "") -> None:
         ingest(connection, user, how_many, body=body)
-        await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL)
+        await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
 
     return write

@@ -14,6 +14,7 @@ from models.contracts import InboxFrame
 from models.parked import list_parked, replay_parked
 from models.push import decode
 from models.states import Priority
+from tests.conftest import nobody
 from tests.models.test_log import ingest
 from workers.choose import Deliver, DiscardError, Expire, choose
 from workers.dispatch import dispatch_batch
@@ -155,7 +156,7 @@ def test_the_task_works_until_nothing_is_due_and_pushes_to_the_nodes_that_hold_a
         ingest(connection, "a", 2)
         ingest(connection, "b")
         bus.set(redis_keys.hint_outstanding("normal"), 1)
-        assert dispatch_until_idle(worker, Priority.NORMAL) is False
+        assert dispatch_until_idle(worker, Priority.NORMAL, nobody) is False
         message = channel.get_message(timeout=5)
     assert message is not None
     assert [(push.user, push.first, push.last) for push in decode(message["data"])] == [("default/a", 1, 2)]
@@ -167,5 +168,5 @@ def test_without_redis_dispatch_goes_on(connection: Connection, worker: Resource
     worker.redis.connection_pool.connection_kwargs["port"] = 1
     worker.redis.connection_pool.disconnect()
     ingest(connection, "a")
-    assert dispatch_until_idle(worker, Priority.NORMAL) is False
+    assert dispatch_until_idle(worker, Priority.NORMAL, nobody) is False
     assert (count(connection, "outbox"), count(connection, "delivery")) == (0, 1)

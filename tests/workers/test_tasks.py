@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import redis.asyncio
 from api.hints import Hints
 from models import redis_keys, telemetry
 from models.states import Priority
+from tests.conftest import nobody
 from tests.models.test_log import ingest
 from workers import process, tasks
 from workers.celery_app import app, make_celery
@@ -80,6 +82,16 @@ def test_a_task_that_has_spent_its_time_hints_at_the_rest(
     assert waiting(worker)["normal"] == 1
 
 
+def test_the_successor_is_called_before_the_time_is_up(connection: Connection, worker: Resources) -> None:
+    worker.settings = worker.settings.model_copy(update={"dispatch_budget_s": 0.5, "dispatch_linger_s": 5.0})
+    left: list[float] = []
+    end = time.monotonic() + 0.5
+    assert tasks.dispatch_until_idle(worker, Priority.NORMAL, lambda: left.append(end - time.monotonic())) is True
+    assert len(left) == 1
+    assert left[0] > 0
+    assert worker.redis.exists(redis_keys.hint_outstanding("normal")), "the successor need not be called once more"
+
+
 @pytest.mark.parametrize("task", [lambda: tasks.dispatch("normal"), tasks.sweep])
 def test_without_postgres_a_task_ends_and_the_next_one_works(
     task: object, connection: Connection, worker: Resources, monkeypatch: pytest.MonkeyPatch
@@ -112,7 +124,7 @@ async def test_a_dispatcher_that_lingers_is_woken_without_a_message(
     hints: Hints, connection: Connection, worker: Resources
 ) -> None:
     worker.settings = worker.settings.model_copy(update={"dispatch_linger_s": 3.0, "dispatch_budget_s": 60.0})
-    lingering = asyncio.create_task(asyncio.to_thread(tasks.dispatch_until_idle, worker, Priority.NORMAL))
+    lingering = asyncio.create_task(asyncio.to_thread(tasks.dispatch_until_idle, worker, Priority.NORMAL, nobody))
     async with asyncio.timeout(10):
         while not worker.redis.exists(redis_keys.hint_outstanding("normal")):  # noqa: ASYNC110  # its sign that it lingers
             await asyncio.sleep(0.005)
