@@ -380,10 +380,10 @@ def test_what_scales_has_a_plan_for_it_and_beat_never_does() -> None:
 
 def test_render_has_enough_connections_for_all_instances_while_a_deploy_replaces_them() -> None:
     pool = int(render_environment("bellhop-api")["BELLHOP_DATABASE_POOL_SIZE"])
-    per_instance = {"bellhop-api": pool, "bellhop-socket": pool, "bellhop-worker": 4, "bellhop-worker-critical": 1}
+    per_instance = {"bellhop-api": pool, "bellhop-socket": pool}
     for name in ("bellhop-worker", "bellhop-worker-critical"):
         command = RENDER_COMMANDS[name]
-        assert int(command[command.index("-c") + 1]) == per_instance[name]
+        per_instance[name] = int(command[command.index("-c") + 1])
     most = sum(RENDER_SERVICES[name]["scaling"]["maxInstances"] * each for name, each in per_instance.items())
     assert 2 * most <= RENDER_CONNECTIONS
 
