@@ -182,6 +182,7 @@ async def test_two_devices_on_two_nodes_a_pause_and_a_return(stack: Stack, backe
         assert laptop.device.replica.items[1]["read_at"]
         await backend.call("PATCH", "/v1/inbox/2", "ada", json={"archived": True})
         await phone.reach(5)
+        await laptop.reach(5)
 
     gone = laptop.device.replica.seq
     await backend.send("ada", 5)
