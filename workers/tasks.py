@@ -13,13 +13,14 @@ import redis
 import structlog
 from kombu.exceptions import OperationalError as BrokerError
 
-from models import redis_keys, telemetry
+from models import telemetry
 from models.database import TRANSIENT
 from models.queries import recover as recover_sql
 from models.states import Priority
 from workers import process
 from workers.celery_app import DISPATCH, SWEEP, app, send_hint
 from workers.dispatch import Batch, dispatch_batch
+from workers.watch import Watch, nobody_looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _OVERLAP_S = 0.1
-_FLAG_TTL_MS = 1_000  # beyond the wait: for how long a dispatcher that was killed still seems to be at work
 
 
 @app.task(name=DISPATCH)
@@ -55,16 +55,19 @@ def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Cal
     The successor is called a little before the time is up, so that nothing waits for it to start.
     """
     settings = resources.settings
+    watch = Watch(resources.redis, priority)
     deadline = time.monotonic() + settings.dispatch_budget_s
     hand_over_at = deadline - min(_OVERLAP_S, settings.dispatch_budget_s / 2)
-    handed_over = flag_is_down = False
+    handed_over = flag_is_down = woken = False
     while True:
         now = time.monotonic()
         if now >= hand_over_at and not handed_over:
             hand_over()
             handed_over = True
-        if now >= deadline:
+        if now >= deadline and not woken:
             return True
+        if not flag_is_down:
+            watch.keep_up()
         batch = dispatch_batch(
             resources.postgres(), priority, limit=settings.dispatch_batch, attempts=settings.dispatch_attempts
         )
@@ -72,12 +75,13 @@ def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Cal
             _after_commit(resources, priority, batch)
         elif flag_is_down:
             return False
+        woken = False
         if not batch.full:
             left_s = (deadline if handed_over else hand_over_at) - time.monotonic()
-            woken = _woken(resources, priority, min(settings.dispatch_linger_s, left_s))
+            woken = watch.woken_within(min(settings.dispatch_linger_s, left_s))
             flag_is_down = not woken and settings.dispatch_linger_s < left_s
             if flag_is_down:
-                _lower_flag(resources, priority)
+                watch.lower()
 
 
 def _after_commit(resources: Resources, priority: Priority, batch: Batch) -> None:
@@ -91,31 +95,9 @@ def _after_commit(resources: Resources, priority: Priority, batch: Batch) -> Non
         log.warning("push failed; the socket nodes will repair it", priority=str(priority), error=str(error))
 
 
-def _woken(resources: Resources, priority: Priority, wait_s: float) -> bool:
-    """Wait a moment for the API to say that there is more."""
-    if wait_s <= 0:
-        return False
-    try:
-        flag_ttl_ms = _FLAG_TTL_MS + int(wait_s * 1000)
-        pipeline = resources.redis.pipeline(transaction=False)
-        pipeline.set(redis_keys.hint_outstanding(priority), 1, px=flag_ttl_ms)
-        pipeline.blpop([redis_keys.wake(priority)], timeout=wait_s)
-        return pipeline.execute()[1] is not None
-    except redis.RedisError as error:
-        log.warning("redis is away; hints will come from the sweep", error=str(error))
-        return False
-
-
-def _lower_flag(resources: Resources, priority: Priority) -> None:
-    try:
-        resources.redis.delete(redis_keys.hint_outstanding(priority))
-    except redis.RedisError as error:
-        log.warning("redis is away; hints will come from the sweep", error=str(error))
-
-
 @app.task(name=SWEEP)
 def sweep() -> None:
-    """Measure the outbox and hint at every priority that has something due: this mends whatever a lost hint left."""
+    """Measure the outbox, and start a dispatcher where something is due and nobody looks: this mends lost hints."""
     resources = process.resources()
     try:
         rows = resources.postgres().execute(recover_sql.OUTBOX_BY_PRIORITY).fetchall()
@@ -131,7 +113,15 @@ def sweep() -> None:
         telemetry.outbox_depth.labels(str(priority)).set(row["depth"])
         telemetry.outbox_age.labels(str(priority)).set(row["age_s"])
         if row["depth"]:
+            _hint_unless_somebody_looks(resources, priority)
+
+
+def _hint_unless_somebody_looks(resources: Resources, priority: Priority) -> None:
+    try:
+        if nobody_looks(resources.redis, priority):
             _hint(priority)
+    except redis.RedisError as error:
+        log.warning("redis is away; the next sweep will hint again", priority=str(priority), error=str(error))
 
 
 def _hint(priority: Priority) -> None:

@@ -65,6 +65,17 @@ def test_a_sweep_hints_at_what_is_due_and_measures_it(connection: Connection, wo
 
 
 @pytest.mark.usefixtures("_as_worker")
+def test_a_sweep_leaves_alone_what_somebody_looks_after(connection: Connection, worker: Resources) -> None:
+    ingest(connection, "u_1")
+    tasks.sweep()
+    tasks.sweep()
+    assert waiting(worker)["normal"] == 1, "the first hint is on its way"
+    worker.redis.delete(redis_keys.hint_outstanding("normal"))  # it got lost, and its flag ran out
+    tasks.sweep()
+    assert waiting(worker)["normal"] == 2
+
+
+@pytest.mark.usefixtures("_as_worker")
 def test_a_task_dispatches_and_leaves_nothing(connection: Connection, worker: Resources) -> None:
     ingest(connection, "u_1", 3)
     tasks.dispatch("normal")
