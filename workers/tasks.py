@@ -37,11 +37,24 @@ def dispatch(priority: str) -> None:
     """Dispatch batch after batch of `priority` until nothing is due or the time budget is spent."""
     urgency = Priority(priority)
     resources = process.resources()
-    try:
-        dispatch_until_idle(resources, urgency, hand_over=lambda: _hint(urgency))
-    except TRANSIENT as error:
-        resources.forget_postgres()
-        log.warning("postgres is away; the sweep will try again", priority=priority, error=str(error))
+    if not _done(resources, lambda: dispatch_until_idle(resources, urgency, hand_over=lambda: _hint(urgency))):
+        Watch(resources.redis, urgency).lower()
+
+
+def _done(resources: Resources, work: Callable[[], object]) -> bool:
+    """Do the work and return True; False where Postgres is away, so that the sweep has to try again.
+
+    A failure may be that of a connection from before a restart of Postgres: the work is tried once more with a new one.
+    """
+    for attempt in (1, 2):
+        try:
+            work()
+        except TRANSIENT as error:
+            resources.forget_postgres()
+            log.warning("postgres is away", attempt=attempt, error=str(error).strip())
+        else:
+            return True
+    return False
 
 
 def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Callable[[], None]) -> bool:
@@ -99,13 +112,12 @@ def _after_commit(resources: Resources, priority: Priority, batch: Batch) -> Non
 def sweep() -> None:
     """Measure the outbox, and start a dispatcher where something is due and nobody looks: this mends lost hints."""
     resources = process.resources()
-    try:
-        rows = resources.postgres().execute(recover_sql.OUTBOX_BY_PRIORITY).fetchall()
-        (parked,) = resources.postgres().execute(recover_sql.COUNT_PARKED).fetchall()
-    except TRANSIENT as error:
-        resources.forget_postgres()
-        log.warning("postgres is away; the next sweep will try again", error=str(error))
-        return
+    _done(resources, lambda: _sweep(resources))
+
+
+def _sweep(resources: Resources) -> None:
+    rows = resources.postgres().execute(recover_sql.OUTBOX_BY_PRIORITY).fetchall()
+    (parked,) = resources.postgres().execute(recover_sql.COUNT_PARKED).fetchall()
     telemetry.swept_at.set_to_current_time()
     telemetry.parked_now.set(parked["parked"])
     for row in rows:

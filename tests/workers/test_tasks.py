@@ -118,6 +118,17 @@ def test_without_postgres_a_task_ends_and_the_next_one_works(
     lost.close()
 
 
+@pytest.mark.usefixtures("_as_worker")
+def test_a_connection_from_before_a_restart_of_postgres_costs_nothing(
+    connection: Connection, worker: Resources
+) -> None:
+    pid = worker.postgres().info.backend_pid
+    connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    ingest(connection, "u_1")
+    tasks.dispatch("normal")
+    assert connection.execute("SELECT count(*) AS n FROM outbox").fetchone() == {"n": 0}
+
+
 async def test_the_first_hint_is_a_message_and_those_after_it_are_not(hints: Hints, worker: Resources) -> None:
     sent = telemetry.hints.labels("normal", "sent")._value
     woken = telemetry.hints.labels("normal", "woken")._value
