@@ -14,6 +14,7 @@ import orjson
 
 from models import redis_keys
 from models.frames import event_packet
+from models.states import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -89,7 +90,7 @@ class Router:
         }
         if not told:
             return 0
-        heard = yield [("PUBLISH", redis_keys.node_channel(name), encode(mine)) for name, mine in told.items()]
+        heard = yield [("PUBLISH", _channel(name, mine), encode(mine)) for name, mine in told.items()]
         gone = [name for name, listeners in zip(told, heard, strict=True) if not listeners]
         if gone:
             yield [
@@ -97,6 +98,11 @@ class Router:
                 ("UNLINK", *[redis_keys.node_users(name) for name in gone]),
             ]
         return len(told) - len(gone)
+
+
+def _channel(node: str, pushes: Sequence[Push]) -> str:
+    urgent = all(push.priority <= Priority.HIGH.rank for push in pushes)
+    return redis_keys.urgent_channel(node) if urgent else redis_keys.node_channel(node)
 
 
 def _whom_it_holds(node: str, users: Sequence[str]) -> Command:

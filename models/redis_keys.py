@@ -18,6 +18,11 @@ def node_channel(node: str) -> str:
     return f"bellhop:node:{node}"
 
 
+def urgent_channel(node: str) -> str:
+    """Return the channel for what must not queue behind thousands of others: critical, high, and what users do."""
+    return f"bellhop:node:{node}:urgent"
+
+
 def hint_outstanding(priority: str) -> str:
     """Return the flag that a hint for `priority` is on its way, or a dispatcher at work; expires by itself."""
     return f"bellhop:hint:{priority}"

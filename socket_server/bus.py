@@ -1,4 +1,7 @@
-"""What this node hears from the workers: its own Redis channel, listened to by a task that cannot die quietly.
+"""What this node hears from the workers: its own channels in Redis, each listened to by a task that cannot die quietly.
+
+A channel has a connection of its own, so that what is urgent does not queue behind what is much. That lets pushes of
+one user overtake each other, which the connection's numbers show, and reading the log mends.
 
 The node sends itself a ping every two seconds; three missing answers make it not ready and start the listener anew.
 Whatever is lost meanwhile, the comparison of heads brings.
@@ -13,7 +16,6 @@ from typing import TYPE_CHECKING
 import redis.asyncio
 import structlog
 
-from models import redis_keys
 from models.push import decode
 
 if TYPE_CHECKING:
@@ -30,17 +32,17 @@ _PAUSE_S = 0.5
 
 
 class Bus:
-    """Listens on the node's channel and hands over every push."""
+    """Listens on one channel and hands over every push."""
 
     def __init__(
         self,
         client: redis.asyncio.Redis,
-        node: str,
+        channel: str,
         on_push: Callable[[Push], None],
         on_resubscribed: Callable[[], None],
     ) -> None:
         self._redis = client
-        self._channel = redis_keys.node_channel(node)
+        self._channel = channel
         self._on_push = on_push
         self._on_resubscribed = on_resubscribed
         self._heard_at = time.monotonic()

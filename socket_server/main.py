@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from models import redis_keys
 from models.database import Database
 from models.errors import UnavailableError
 from models.inbox import InboxStore
@@ -61,7 +62,10 @@ def create_app(settings: Settings) -> Application:
     inbox = InboxStore(database, client)
     presence = Presence(client, node_id, registry, settings)
     delivery = Delivery(server, registry, inbox, presence, label)
-    bus = Bus(listener, node_id, delivery.on_push, lambda: node.check_soon())  # noqa: PLW0108  # the node comes later
+    buses = [
+        Bus(listener, channel, delivery.on_push, lambda: node.check_soon())  # noqa: PLW0108  # the node comes later
+        for channel in (redis_keys.urgent_channel(node_id), redis_keys.node_channel(node_id))
+    ]
     node = Node(
         settings=settings,
         name=label,
@@ -71,7 +75,7 @@ def create_app(settings: Settings) -> Application:
         delivery=delivery,
         receipts=Receipts(database, label, settings.ack_flush_interval_s),
         presence=presence,
-        bus=bus,
+        buses=buses,
         secrets_of=TenantSecrets(database, settings.secret_key.get_secret_value()),
     )
 

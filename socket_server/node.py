@@ -30,7 +30,7 @@ from socket_server.rate import TokenBucket
 from socket_server.registry import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from models.inbox import InboxStore
     from models.settings import Settings
@@ -65,7 +65,7 @@ class Node:
         delivery: Delivery,
         receipts: Receipts,
         presence: Presence,
-        bus: Bus,
+        buses: Sequence[Bus],
         secrets_of: TenantSecrets,
     ) -> None:
         self._settings = settings
@@ -76,7 +76,7 @@ class Node:
         self._delivery = delivery
         self._receipts = receipts
         self._presence = presence
-        self._bus = bus
+        self._buses = buses
         self._secrets = secrets_of
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
@@ -184,9 +184,10 @@ class Node:
 
     def start(self) -> None:
         """Begin to listen, to announce the node and to check."""
-        telemetry.hears.labels(self.name).set_function(lambda: self._bus.hears)
-        self._run(self._bus.listen())
-        self._run(self._bus.ping())
+        telemetry.hears.labels(self.name).set_function(lambda: self._hears)
+        for bus in self._buses:
+            self._run(bus.listen())
+            self._run(bus.ping())
         self._run(self._announce())
         self._run(self._check_heads())
         self._run(self._receipts.write_regularly())
@@ -197,7 +198,8 @@ class Node:
         self._tasks.append(task)
 
     async def _announce(self) -> None:
-        await self._bus.subscribed.wait()  # a node that cannot hear must not be addressed
+        for bus in self._buses:
+            await bus.subscribed.wait()  # a node that cannot hear must not be addressed
         await self._presence.beat()
 
     async def _check_heads(self) -> None:
@@ -215,11 +217,15 @@ class Node:
                 log.info("repaired connections that had missed something", connections=repaired)
 
     @property
+    def _hears(self) -> bool:
+        return all(bus.hears for bus in self._buses)
+
+    @property
     def failing(self) -> str | None:
         """What keeps the node from being ready; None where nothing does."""
         if self.draining:
             return "draining"
-        if not self._bus.hears:
+        if not self._hears:
             return "redis: the node does not hear its own pings"
         dead = [task.get_name() for task in self._tasks if task.done()]
         return f"stopped: {', '.join(dead)}" if dead else None

@@ -1,0 +1,90 @@
+"""Who is told of a push: decided without any Redis, so the test plays Redis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from models import redis_keys
+from models.push import NO_PRIORITY, Push, Router, decode, encode
+from models.states import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.push import Command
+
+
+def push(user: str, priority: int = Priority.NORMAL.rank) -> Push:
+    return Push(f"default/{user}", 1, 1, b"2[]", priority, 1.0)
+
+
+def told(router: Router, pushes: Sequence[Push], holds: dict[str, set[str]], deaf: frozenset[str] = frozenset()) -> Any:
+    """Run a route against nodes that hold users. Returns the PUBLISH, ZREM and UNLINK commands, and the result."""
+    done: list[Command] = []
+
+    def answer(command: Command) -> Any:
+        match command:
+            case ("ZRANGE", *_):
+                return [name.encode() for name in holds]
+            case ("SMISMEMBER", key, *users):
+                held = next((held for name, held in holds.items() if redis_keys.node_users(name) == key), set())
+                return [int(user in held) for user in users]
+        done.append(command)
+        return int(not any(str(command[1]).startswith(redis_keys.node_channel(name)) for name in deaf))
+
+    route = router.route(pushes, now=0.0)
+    try:
+        commands = next(route)
+        while True:
+            commands = route.send([answer(command) for command in commands])
+    except StopIteration as end:
+        return done, end.value
+
+
+def test_each_node_gets_one_message_with_its_own_users_only() -> None:
+    holds = {"a": {"default/1", "default/2"}, "b": {"default/2"}, "c": set()}
+    router = Router()
+    for _ in range(2):  # once with nodes that are new to it, once with nodes that it knows
+        done, count = told(router, [push("1"), push("2"), push("3")], holds)
+        assert count == 2
+        assert {command[1]: [each.user for each in decode(command[2])] for command in done} == {
+            redis_keys.node_channel("a"): ["default/1", "default/2"],
+            redis_keys.node_channel("b"): ["default/2"],
+        }
+
+
+def test_a_node_that_appears_is_asked_and_one_that_disappears_is_not_told() -> None:
+    router = Router()
+    told(router, [push("1")], {"a": {"default/1"}})
+    done, count = told(router, [push("1")], {"b": {"default/1"}})
+    assert ([command[1] for command in done], count) == ([redis_keys.node_channel("b")], 1)
+
+
+def test_a_node_that_nobody_listens_for_is_forgotten() -> None:
+    done, count = told(Router(), [push("1")], {"a": {"default/1"}, "b": {"default/1"}}, deaf=frozenset({"a"}))
+    assert count == 1
+    assert done[2:] == [("ZREM", redis_keys.NODES, "a"), ("UNLINK", redis_keys.node_users("a"))]
+
+
+@pytest.mark.parametrize(
+    ("priority", "urgent"),
+    [
+        (Priority.CRITICAL.rank, True),
+        (Priority.HIGH.rank, True),
+        (NO_PRIORITY, True),
+        (Priority.NORMAL.rank, False),
+        (Priority.LOW.rank, False),
+    ],
+)
+def test_what_is_urgent_goes_by_a_channel_of_its_own(priority: int, urgent: bool) -> None:
+    ((_, channel, _),), _ = told(Router(), [push("1", priority)], {"a": {"default/1"}})
+    assert channel == (redis_keys.urgent_channel("a") if urgent else redis_keys.node_channel("a"))
+
+
+def test_a_message_is_read_as_it_was_written() -> None:
+    pushes = [Push("t/ä", 1, 3, "2[„“]".encode(), 2, 1.5), push("b")]
+    assert list(decode(encode(pushes))) == pushes
+    with pytest.raises(ValueError, match="header"):
+        list(decode(b"noise"))
