@@ -29,6 +29,7 @@ _PING = b"ping"
 _PING_INTERVAL_S = 2.0
 _MISSES = 3
 _PAUSE_S = 0.5
+_PUSHES_AT_ONCE = 64
 
 
 class Bus:
@@ -78,12 +79,14 @@ class Bus:
                 self.subscribed.set()
                 self._on_resubscribed()
             elif message["type"] == "message" and message["data"] != _PING:
-                self._deliver(message["data"])
+                await self._deliver(message["data"])
 
-    def _deliver(self, message: bytes) -> None:
+    async def _deliver(self, message: bytes) -> None:
         try:
-            for push in decode(message):
+            for nth, push in enumerate(decode(message), 1):
                 self._on_push(push)
+                if nth % _PUSHES_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # let these go out, and the other channel have its turn
         except (ValueError, TypeError):
             log.exception("a bus message that cannot be read; the check of heads repairs what it held")
 
