@@ -10,6 +10,7 @@ import uuid_utils
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from api.bodies import field_errors
 from models.errors import (
@@ -130,6 +131,9 @@ class RequestMiddleware:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                log.debug("the client went away before its request was complete", path=scope["path"])
+                return
             except Exception:
                 log.exception("unforeseen error", method=scope["method"], path=scope["path"])
                 if status:

@@ -85,6 +85,10 @@ class Hints:
                 "hint not sent; the sweep will", priority=str(priority), error=str(error) or type(error).__name__
             )
             return False
+        except Exception:
+            telemetry.hints.labels(str(priority), "failed").inc()
+            log.exception("hint not sent, for a reason that nobody foresaw", priority=str(priority))
+            return False
         return True
 
     async def _nobody_looks(self, priority: Priority) -> bool:

@@ -47,7 +47,7 @@ async def list_inbox(query: Annotated[InboxQuery, Query()], request: Request, he
     if known:
         head = await held.inbox.head((user.tenant, user.user))
         if _etag(head.head) in [part.strip().removeprefix("W/") for part in known.split(",")]:
-            return Response(status_code=304, headers={"ETag": _etag(head.head)})
+            return Response(status_code=304, headers=_cached(head.head))
     rows = await held.inbox.list_page(user.tenant, user.user, query)
     box: Mapping[str, Any] = rows[0] if rows else {"head": 0, "unread": 0, "unseen": 0}
     found = [row for row in rows if row["seq"] is not None]
@@ -58,7 +58,12 @@ async def list_inbox(query: Annotated[InboxQuery, Query()], request: Request, he
         frames.counts(box["unread"], box["unseen"]),
         box["head"],
     )
-    return Response(answer, headers={"ETag": _etag(box["head"])}, media_type=JSON)
+    return Response(answer, headers=_cached(box["head"]), media_type=JSON)
+
+
+def _cached(head: int) -> dict[str, str]:
+    """Let a browser keep the answer, but ask before it uses it, and never for another user."""
+    return {"ETag": _etag(head), "Cache-Control": "private, no-cache", "Vary": "Authorization"}
 
 
 def _etag(head: int) -> str:

@@ -13,7 +13,7 @@ from api.resources import Held
 from models.contracts import KeyCreated, KeyIn, KeyList, TokenIn, TokenOut
 from models.errors import NotFoundError, UnavailableError
 from models.frames import dumps
-from models.keys import new_key
+from models.keys import is_key_id, new_key
 from models.queries import keys as sql
 from models.states import Scope
 from models.tokens import mint_token
@@ -100,8 +100,10 @@ def _public(row: Mapping[str, Any]) -> dict[str, Any]:
 )
 async def revoke(key_id: str, held: Held, backend: Admin) -> Response:
     """At once in this process, within a second in others."""
-    rows = await held.database.rows(sql.REVOKE_KEY_IF_LIVE, {"id": key_id, "tenant": backend.tenant})
-    if not rows:
+    known = is_key_id(key_id) and await held.database.rows(
+        sql.REVOKE_KEY_IF_LIVE, {"id": key_id, "tenant": backend.tenant}
+    )
+    if not known:
         detail = f"There is no live key {key_id[:64]!r} in this tenant"
         raise NotFoundError(detail)
     held.authenticator.forget(key_id)

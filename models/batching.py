@@ -6,6 +6,7 @@ Idle, a call runs alone and at once; under load batches grow by themselves. No t
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -36,6 +37,7 @@ class Batcher(Generic[Asked, Answer]):
         self._lanes = lanes
         self._weight = weight
         self._waiting: deque[tuple[Asked, asyncio.Future[Answer]]] = deque()
+        self._context = contextvars.copy_context()  # a batch is nobody's alone: it must not log its first caller's id
         self._running = 0
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
 
@@ -45,7 +47,7 @@ class Batcher(Generic[Asked, Answer]):
         self._waiting.append((asked, future))
         if self._running < self._lanes:
             self._running += 1
-            task = asyncio.create_task(self._drain())
+            task = asyncio.create_task(self._drain(), context=self._context)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await future

@@ -7,6 +7,7 @@ Connections are in autocommit: a single statement is a transaction of its own. W
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,7 +30,16 @@ AsyncConnection = psycopg.AsyncConnection[Row]
 
 _OPTIONS = "-c TimeZone=UTC -c lock_timeout=5s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s"
 _POOL_TIMEOUT_S = 3.0
+_DEADLINE_S = 15.0  # for one statement or transaction: a server that hangs is as good as away
 _RETRY_S = 0.5  # how soon after its return Postgres is used again
+
+# Postgres is there, but somebody holds what is needed, or took too long.
+BUSY = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
 
 # The server is away, going away, or gave up waiting: nothing was changed, trying again may help.
 TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TooManyRequests)
@@ -90,6 +100,7 @@ class Database:
             open=False,
             name="bellhop",
         )
+        self._context = contextvars.copy_context()  # what goes on in the background belongs to no request
         self._checking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -106,13 +117,13 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Run the block in one transaction: committed at its end, rolled back by an exception."""
         with self._unavailable():
-            async with self._pool.connection() as connection, connection.transaction():
+            async with asyncio.timeout(_DEADLINE_S), self._pool.connection() as connection, connection.transaction():
                 yield connection
 
     async def rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         """Run one statement, which is a transaction of its own, and return its rows as dicts."""
         with self._unavailable():
-            async with self._pool.connection() as connection:
+            async with asyncio.timeout(_DEADLINE_S), self._pool.connection() as connection:
                 cursor = await connection.execute(sql, parameters)
                 return await cursor.fetchall() if cursor.description else []
 
@@ -124,10 +135,12 @@ class Database:
     def _unavailable(self) -> Iterator[None]:
         try:
             yield
-        except TRANSIENT as error:
+        except (*TRANSIENT, TimeoutError) as error:
             # Where one connection broke, its neighbours most likely did too: one caller pays for it, not each of them.
             if self._checking is None or self._checking.done():
-                self._checking = asyncio.create_task(self._until_postgres_answers(), name="replace broken connections")
+                self._checking = asyncio.create_task(
+                    self._until_postgres_answers(), name="replace broken connections", context=self._context
+                )
             raise UnavailableError from error
 
     async def _until_postgres_answers(self) -> None:
@@ -136,6 +149,6 @@ class Database:
                 await self._pool.check()
                 async with self._pool.connection(timeout=_RETRY_S):
                     return
-            except TRANSIENT as error:
+            except (*TRANSIENT, TimeoutError) as error:
                 log.info("postgres is still away", error=str(error))
                 await asyncio.sleep(_RETRY_S)

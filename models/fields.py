@@ -78,7 +78,10 @@ def _only_text(value: object) -> object:
 
 
 def _in_utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("bad_time", "must lie in the years 1 to 9999 in UTC") from None
 
 
 def _without_repeats(users: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _UTC = orjson.OPT_UTC_Z
+MAX_PAGE_BYTES = 256 * 1024
 
 
 def dumps(value: object) -> bytes:
@@ -110,7 +111,22 @@ class Page:
         start = self.head if self.reset else since
         self.first = start + 1
         self.last = min(self.head, start + size)
-        self.entries = [] if self.reset else [entry(row) for row in rows if row["seq"] is not None]
+        self.entries: list[bytes] = []
+        if not self.reset:
+            self._fill(rows)
+
+    def _fill(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take entries until the page is as large as a message may be: a client must be able to swallow it."""
+        length = 0
+        for row in rows:
+            if row["seq"] is None:
+                continue
+            encoded = entry(row)
+            length += len(encoded)
+            if self.entries and length > MAX_PAGE_BYTES:
+                self.last = row["seq"] - 1
+                return
+            self.entries.append(encoded)
 
     def as_frame(self) -> bytes:
         """Return the page as the payload of an `inbox` event."""

@@ -5,6 +5,7 @@ An action is one transaction that numbers its change; the push to other devices 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_BATCH = 256
+_BATCH = 256  # heads in one query
+_ROWS = 5_000  # log entries in one query
+_PUSH_BUDGET_S = 0.5  # the user waits for it; a push that fails is repaired
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,9 @@ class InboxStore:
         self._database = database
         self._publisher = Publisher(client)
         self.head = Batcher[tuple[str, str], Head](self.heads, limit=_BATCH, lanes=2)
-        self._page = Batcher[tuple[str, str, int, int], frames.Page](self._pages, limit=_BATCH, lanes=2)
+        self._page = Batcher[tuple[str, str, int, int], frames.Page](
+            self._pages, limit=_ROWS, lanes=2, weight=lambda asked: asked[3]
+        )
 
     async def heads(self, users: Sequence[tuple[str, str]]) -> list[Head]:
         """Return where the inboxes of `(tenant, user)`s stand, in one query and in that order."""
@@ -151,8 +156,9 @@ class InboxStore:
         if not pushes:
             return
         try:
-            await self._publisher.publish(pushes)
-        except (redis.RedisError, OSError) as error:
+            async with asyncio.timeout(_PUSH_BUDGET_S):
+                await self._publisher.publish(pushes)
+        except (redis.RedisError, OSError, TimeoutError) as error:
             telemetry.push_failures.inc()
             log.warning("push failed; the socket nodes will repair it", error=str(error))
 

@@ -18,6 +18,7 @@ from models.tenants import DEFAULT_TENANT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_ID = re.compile(r"[0-9a-f]{16}")
 _KEY = re.compile(r"bh_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
@@ -25,6 +26,11 @@ def new_key() -> tuple[str, str, bytes]:
     """Return a fresh key's id, the whole key, and the hash to store."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     return key_id, f"bh_{key_id}_{secret}", _hash(secret)
+
+
+def is_key_id(text: str) -> bool:
+    """Return whether `text` could be the id of a key."""
+    return _ID.fullmatch(text) is not None
 
 
 def split_key(key: str) -> tuple[str, str] | None:

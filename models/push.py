@@ -75,17 +75,18 @@ class Router:
         if not pushes:
             return 0
         users = [push.user for push in pushes]
+        known = self._known  # others may route, and learn of other nodes, whenever this one waits for an answer
         alive, *flags = yield [
             ("ZRANGE", redis_keys.NODES, f"{now:.3f}", "+inf", "BYSCORE"),
-            *[_whom_it_holds(name, users) for name in self._known],
+            *[_whom_it_holds(name, users) for name in known],
         ]
-        held = dict(zip(self._known, flags, strict=True))
-        self._known = tuple(node.decode() for node in alive)
-        if new := [name for name in self._known if name not in held]:
+        held = dict(zip(known, flags, strict=True))
+        nodes = self._known = tuple(node.decode() for node in alive)
+        if new := [name for name in nodes if name not in held]:
             held.update(zip(new, (yield [_whom_it_holds(name, users) for name in new]), strict=True))
         told = {
             name: mine
-            for name in self._known
+            for name in nodes
             if (mine := [push for push, flag in zip(pushes, held[name], strict=True) if flag])
         }
         if not told:

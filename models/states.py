@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 
 class Priority(StrEnum):
@@ -82,10 +82,3 @@ class Queue(StrEnum):
     NORMAL = "normal"
     LOW = "low"
     RECOVER = "recover"
-
-
-class LogKind(IntEnum):
-    """Kinds of inbox entries as the log query returns them."""
-
-    ARRIVAL = 0
-    CHANGE = 1

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    JSON,
     BigInteger,
     CheckConstraint,
     Column,
@@ -85,7 +86,7 @@ class Notification(SQLModel, table=True):
     priority: int = Field(sa_type=SmallInteger)
     title: str = Field(sa_type=Text)
     body: str = Field(sa_type=Text)
-    data: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    data: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))  # as it was sent: jsonb writes 1e300 out
     audience: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     actor: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
     action_url: str | None = Field(default=None, sa_type=Text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from models.errors import TokenExpiredError, TokenInvalidError
+from models.errors import FieldError, TokenExpiredError, TokenInvalidError, ValidationFailedError
 from models.fields import TENANT_PATTERN
 
 if TYPE_CHECKING:
@@ -44,14 +44,18 @@ def mint_token(
     watch: Sequence[str] = (),
     locale: str | None = None,
 ) -> tuple[str, datetime]:
-    """Return a signed token and when it ends."""
+    """Return a signed token and when it ends. Raises `ValidationFailedError` where its grants make it too long."""
     now = datetime.now(UTC).replace(microsecond=0)
     expires_at = now + timedelta(seconds=ttl_s)
     claims: dict[str, Any] = {"sub": user, "tenant": tenant, "iat": now, "exp": expires_at}
     claims |= {"rooms": list(rooms)} if rooms else {}
     claims |= {"watch": list(watch)} if watch else {}
     claims |= {"locale": locale} if locale else {}
-    return jwt.encode(claims, secret, algorithm=ALGORITHM), expires_at
+    token = jwt.encode(claims, secret, algorithm=ALGORITHM)
+    if len(token) > MAX_TOKEN_BYTES:
+        detail = f"The token would have {len(token)} bytes, and may have {MAX_TOKEN_BYTES}; grant by prefix, like a:*"
+        raise ValidationFailedError(errors=(FieldError("/rooms", "too_many_grants", detail),))
+    return token, expires_at
 
 
 async def verify_token(token: str, secret_of: Callable[[str], Awaitable[str | None]]) -> UserToken:

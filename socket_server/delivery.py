@@ -21,6 +21,8 @@ from models.states import Priority
 from socket_server.registry import Pending
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from models.inbox import Head, InboxStore
     from models.push import Push
     from socket_server.presence import Presence
@@ -79,7 +81,7 @@ class Delivery:
 
     def begin(self, connection: Connection) -> None:
         """Bring a new connection to the head and make it live."""
-        connection.task = asyncio.create_task(self._begin(connection), name=f"begin {connection.session}")
+        self._start(connection, self._begin(connection), "begin")
 
     async def _begin(self, connection: Connection) -> None:
         # First presence, then the head: what is committed after the head was read finds this node in Redis.
@@ -122,12 +124,24 @@ class Delivery:
         """Take a live connection off pushes and bring it to the head from Postgres."""
         connection.live = False
         telemetry.repairs.labels(self._node, reason).inc()
-        connection.task = asyncio.create_task(self._catch_up(connection), name=f"catch up {connection.session}")
+        self._start(connection, self._catch_up(connection), "catch up")
+
+    def _start(self, connection: Connection, work: Coroutine[None, None, None], name: str) -> None:
+        task = connection.task = asyncio.create_task(work, name=f"{name} {connection.session}")
+        task.add_done_callback(lambda task: self._on_end(connection, task))
+
+    def _on_end(self, connection: Connection, task: asyncio.Task[None]) -> None:
+        """Close a connection whose stream broke for a reason that nobody foresaw: the client comes back and goes on."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        telemetry.drops.labels(self._node, "failed").inc()
+        log.error("a stream failed", session=connection.session, task=task.get_name(), exc_info=error)
+        self._server.start_background_task(self._server.close, connection.eio_sid)
 
     async def _catch_up(self, connection: Connection) -> None:
         token = connection.token
         while not connection.closed:
-            if not await self._has_room(connection):
+            if not await self.has_room(connection):
                 return
             try:
                 page = await self._inbox.page(token.tenant, token.user, connection.sent, _PAGE)
@@ -145,12 +159,14 @@ class Delivery:
                 self._server.send(connection, event_packet("inbox", page.as_frame()))
                 self._frames.inc()
                 connection.sent = page.last
+            elif connection.known_head > page.head:  # Postgres knows less than it once told: it came back from a copy
+                await asyncio.sleep(_PAUSE_S)
             if connection.sent >= page.head and connection.sent >= connection.known_head:
                 connection.live = True  # nothing awaited since the comparison: no push can fall in between
                 return
 
-    async def _has_room(self, connection: Connection) -> bool:
-        """Wait until the client has read most of what was sent; close it where it does not."""
+    async def has_room(self, connection: Connection) -> bool:
+        """Wait until the client has read most of what was sent; close it, and return False, where it does not."""
         deadline = time.monotonic() + _STUCK_S
         while connection.outgoing.full_to(0.5):
             if connection.closed:
@@ -169,10 +185,11 @@ class Delivery:
 
     # --- the check of heads ----------------------------------------------------------------------------------
 
-    async def check_heads(self) -> int:
+    async def check_heads(self, *, at_once: bool = False) -> int:
         """Compare every live connection with Postgres and repair those that were behind at the last check too.
 
-        Returns how many repairs it began. A push on its way is not a loss: hence twice. Raises `UnavailableError`.
+        A push on its way is not a loss: hence twice. `at_once`: pushes were lost for certain, so once is enough.
+        Returns how many repairs it began. Raises `UnavailableError`.
         """
         users = self._registry.users()
         repaired = 0
@@ -181,14 +198,14 @@ class Delivery:
             pairs = [(tenant, user) for tenant, _, user in (key.partition("/") for key in some)]
             for key, head in zip(some, await self._inbox.heads(pairs), strict=True):
                 for connection in list(self._registry.of_user(key)):
-                    repaired += self._check(connection, head.head)
+                    repaired += self._check(connection, head.head, at_once=at_once)
         return repaired
 
-    def _check(self, connection: Connection, head: int) -> bool:
+    def _check(self, connection: Connection, head: int, *, at_once: bool) -> bool:
         if not connection.live or connection.sent >= head:
             connection.behind_since_check = 0
             return False
-        if connection.behind_since_check and connection.sent < connection.behind_since_check:
+        if at_once or connection.sent < connection.behind_since_check:
             connection.behind_since_check = 0
             self.catch_up(connection, "check")
             return True

@@ -7,6 +7,7 @@ import contextlib
 import math
 import random
 import secrets
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -19,6 +20,7 @@ from models.contracts import AckEvent, ActionIn, Handshake, SyncEvent
 from models.errors import (
     BellhopError,
     RateLimitedError,
+    TokenExpiredError,
     TokenInvalidError,
     UnavailableError,
     UnknownEventError,
@@ -116,8 +118,15 @@ class Node:
 
     def connected(self, connection: Connection) -> None:
         """Start the stream of a connection whose CONNECT packet is on its way."""
+        left_s = (connection.token.expires_at - datetime.now(UTC)).total_seconds()
+        connection.expiry = asyncio.get_running_loop().call_later(max(0.0, left_s), self._expire, connection)
         self._delivery.begin(connection)
         log.debug("connected", user=connection.token.user, session=connection.session, since=connection.since)
+
+    def _expire(self, connection: Connection) -> None:
+        telemetry.drops.labels(self.name, "token_expired").inc()
+        self._server.send_error(connection, TokenExpiredError(), None)
+        self._server.start_background_task(self._server.close, connection.eio_sid)
 
     def disconnected(self, eio_sid: str) -> None:
         """Forget a connection."""
@@ -125,6 +134,8 @@ class Node:
         if connection is None:
             return
         connection.closed = True
+        if connection.expiry is not None:
+            connection.expiry.cancel()
         if connection.task is not None:
             connection.task.cancel()
         self._sockets.set(len(self._registry))
@@ -139,6 +150,8 @@ class Node:
     async def event(self, connection: Connection, name: str, arguments: list[Any]) -> dict[str, Any]:
         """Answer a client event. Raises `BellhopError`."""
         self._take_token(connection)
+        if not await self._delivery.has_room(connection):  # answers, too, wait for a client that does not read
+            return {}
         token = connection.token
         match name:
             case "ack":
@@ -179,7 +192,8 @@ class Node:
     # --- beside the connections ------------------------------------------------------------------------------
 
     def check_soon(self) -> None:
-        """Compare heads without waiting for the next turn: the bus may have missed something."""
+        """Announce the node and compare heads without waiting for the next turn: Redis may have lost something."""
+        self._presence.announce_soon()
         self._check_now.set()
 
     def start(self) -> None:
@@ -206,9 +220,10 @@ class Node:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._check_now.wait(), self._settings.head_check_interval_s)
+            at_once = self._check_now.is_set()
             self._check_now.clear()
             try:
-                repaired = await self._delivery.check_heads()
+                repaired = await self._delivery.check_heads(at_once=at_once)
             except UnavailableError:
                 log.warning("postgres is away; heads are not checked")
                 await asyncio.sleep(1)

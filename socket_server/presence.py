@@ -6,6 +6,7 @@ The registry is the truth; Redis holds a copy that vanishes with the node and is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ class Presence:
         self._registry = registry
         self._interval_s = settings.node_heartbeat_s
         self._ttl_s = settings.node_ttl_s
+        self._now = asyncio.Event()
+        self._missed = False  # something was not written: the set may differ, though its size be right
         self.update = Batcher[str, None](self._update, limit=_CHUNK)
 
     async def _update(self, users: Sequence[str]) -> list[None]:
@@ -53,17 +56,24 @@ class Presence:
                     pipeline.srem(self._users_key, *gone)
                 await pipeline.execute()
         except (redis.RedisError, OSError, TimeoutError) as error:
+            self._missed = True
             log.warning("presence not written; the next heartbeat will", error=str(error) or type(error).__name__)
         return [None] * len(users)
+
+    def announce_soon(self) -> None:
+        """Announce the node without waiting for the next turn: Redis may have forgotten it."""
+        self._now.set()
 
     async def beat(self) -> None:
         """Announce the node for ever."""
         while True:
+            self._now.clear()
             try:
                 await self.announce()
             except (redis.RedisError, OSError) as error:
                 log.warning("heartbeat failed", error=str(error) or type(error).__name__)
-            await asyncio.sleep(self._interval_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._now.wait(), self._interval_s)
 
     async def announce(self) -> None:
         """Say that the node lives, and write its users anew where Redis holds others. Raises `redis.RedisError`."""
@@ -74,8 +84,10 @@ class Presence:
         pipeline.pexpire(self._users_key, int(self._ttl_s * 1000))
         pipeline.scard(self._users_key)
         *_, known = await pipeline.execute()
-        if known != len(self._registry.users()):
+        if self._missed or known != len(self._registry.users()):
+            self._missed = True
             await self._rewrite()
+            self._missed = False
 
     async def _rewrite(self) -> None:
         users = self._registry.users()
@@ -85,13 +97,8 @@ class Presence:
             pipeline.sadd(self._users_key, *users[start : start + _CHUNK])
         pipeline.pexpire(self._users_key, int(self._ttl_s * 1000))
         await pipeline.execute()
-        await self.update_changed_since(users)
-
-    async def update_changed_since(self, users: Sequence[str]) -> None:
-        """Mend what changed while the set was being written."""
-        before, after = set(users), set(self._registry.users())
-        if before != after:
-            await self._update(list(before ^ after))
+        if changed := set(users) ^ set(self._registry.users()):  # while the set was being written
+            await self._update(list(changed))
 
     async def withdraw(self) -> None:
         """Say that the node is going away."""

@@ -50,6 +50,7 @@ class Connection:
     closed: bool = False
     pending: deque[Pending] = field(default_factory=lambda: deque(maxlen=_MOST_PENDING))
     task: asyncio.Task[None] | None = None
+    expiry: asyncio.TimerHandle | None = None  # closes the connection when its token ends
 
     @property
     def key(self) -> str:

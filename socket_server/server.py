@@ -149,8 +149,9 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
         connection = self._connections.get(eio_sid)
         try:
-            if len(data) > MAX_SOCKET_MESSAGE_BYTES:
-                detail = f"A message may have at most {MAX_SOCKET_MESSAGE_BYTES} bytes; this one has {len(data)}"
+            size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+            if size > MAX_SOCKET_MESSAGE_BYTES:
+                detail = f"A message may have at most {MAX_SOCKET_MESSAGE_BYTES} bytes; this one has {size}"
                 raise MessageTooLargeError(detail)
             if isinstance(data, bytes) or data[:1] in ("5", "6"):
                 detail = "Binary messages are not part of this API; send JSON"

@@ -227,6 +227,17 @@ async def test_flushall_in_the_middle_loses_nothing(stack: Stack, backend: Backe
         assert one.seen == two.seen == sorted(one.seen)
 
 
+async def test_cut_subscriptions_stop_nobody(stack: Stack, backend: Backend) -> None:
+    async with Client(stack, backend, "cut", 0) as client:
+        for nth in range(1, 4):
+            with redis.Redis.from_url(stack.dev["redis_url"]) as redis_client:
+                redis_client.client_kill_filter(_type="pubsub")
+            await asyncio.sleep(1)  # longer than a dispatcher lingers: the next one is started by a message
+            await backend.send("cut", 1, priority="critical")
+            await backend.send("cut", 1, priority="normal")
+            await client.reach(2 * nth)
+
+
 @pytest.mark.parametrize("victim", ["worker", "socket", "worker-critical", "beat", "api", "redis", "postgres"])
 async def test_kill_nine_in_the_middle_loses_nothing(victim: str, stack: Stack, backend: Backend) -> None:
     user = f"kill-{victim}"

@@ -49,6 +49,9 @@ def make_celery(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_soft_shutdown_timeout=15,
         worker_send_task_events=True,
+        # Its subscription is the one place where a cut connection leaves the consumer waiting for ever; Flower lives
+        # on the events that workers send.
+        worker_enable_remote_control=False,
         worker_max_tasks_per_child=None,
         broker_transport_options=_TRANSPORT,
         broker_connection_retry_on_startup=True,

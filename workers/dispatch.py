@@ -14,7 +14,7 @@ import psycopg
 import structlog
 
 from models import frames, telemetry
-from models.database import TRANSIENT, Connection, pipelined_transaction, transaction
+from models.database import BUSY, TRANSIENT, Connection, pipelined_transaction, transaction
 from models.push import Push, inbox_push
 from models.queries import dispatch as sql
 from models.redis_keys import user_key
@@ -58,6 +58,8 @@ def dispatch_batch(connection: Connection, priority: Priority, *, limit: int, at
     """Dispatch up to `limit` due rows of `priority`. Raises `psycopg.OperationalError` where Postgres is away."""
     try:
         return _dispatch(connection, priority, limit=limit)
+    except BUSY as error:
+        log.warning("somebody holds an inbox; doing the batch row by row", priority=str(priority), error=_reason(error))
     except TRANSIENT:
         raise
     except (psycopg.Error, DiscardError) as error:
@@ -83,15 +85,29 @@ def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batc
 
 
 def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: int, attempts: int) -> Batch:
-    """Give every row of the batch a savepoint of its own, so that only the bad ones stay behind."""
+    """Give every row of the batch a savepoint of its own, so that only the bad ones stay behind.
+
+    A row whose inbox somebody holds stays as it is, and so does whatever follows it for the same users: order matters.
+    """
     done = Batch()
+    waiting: set[tuple[str, str]] = set()
     with transaction(connection):
-        for row in _claim(connection, priority, limit):
-            done.claimed += 1
+        claimed = _claim(connection, priority, limit)
+        connection.execute(sql.WAIT_LITTLE_FOR_LOCKS)
+        for row in claimed:
+            if done.delivered >= MOST_DELIVERIES:
+                done.full = True
+                return done
             try:
+                plan = _plan([row], priority)
+                if not waiting.isdisjoint(plan.entries):
+                    waiting.update(plan.entries)
+                    continue
                 with transaction(connection):
-                    plan = _plan([row], priority)
                     boxes = _write(connection, priority, plan).fetchall()
+            except BUSY:
+                waiting.update(plan.entries)
+                continue
             except TRANSIENT:
                 raise
             except DiscardError as error:
@@ -103,7 +119,8 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
                 done.delivered += len(plan.rows)
                 done.dispatched += plan.dispatched
                 done.expired += len(plan.events)
-    done.full = done.claimed == limit
+            done.claimed += 1
+    done.full = len(claimed) == limit or bool(waiting)
     return done
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import make_server
 
 import structlog
 from celery.signals import (
     beat_init,
     celeryd_after_setup,
+    heartbeat_sent,
     setup_logging,
     worker_process_init,
     worker_process_shutdown,
     worker_ready,
 )
-from prometheus_client import CollectorRegistry, multiprocess, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app, multiprocess
 
 from models.garbage import spare_what_exists
 from models.settings import load_settings
@@ -24,6 +29,9 @@ from models.telemetry import configure_logging, count_from_zero
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
+
+_STANDSTILL_S = 60.0  # heartbeats come every two seconds, and stop while Redis is away
+_last_heartbeat: deque[float] = deque(maxlen=1)  # of a worker's main process; empty in beat
 
 
 @cache
@@ -62,17 +70,49 @@ def _before_exit(pid: int, **_: Any) -> None:  # noqa: ANN401
         multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
+@heartbeat_sent.connect(weak=False)
+def _note_heartbeat(**_: Any) -> None:  # noqa: ANN401
+    _last_heartbeat.append(time.monotonic())
+
+
 @worker_ready.connect(weak=False)
+def _serve_metrics_of_worker(**_: Any) -> None:  # noqa: ANN401
+    _note_heartbeat()
+    _serve_metrics()
+
+
 @beat_init.connect(weak=False)
-def _serve_metrics(**_: Any) -> None:  # noqa: ANN401
+def _serve_metrics_of_beat(**_: Any) -> None:  # noqa: ANN401
+    _serve_metrics()
+
+
+def _serve_metrics() -> None:
     settings = load_settings()
     if not settings.metrics_port:
         return
+    registry = REGISTRY
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if directory and Path(directory).is_dir():
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        start_http_server(settings.metrics_port, settings.host, registry)
-    else:
-        start_http_server(settings.metrics_port, settings.host)
+    server = make_server(settings.host, settings.metrics_port, _only_while_alive(make_wsgi_app(registry)))
+    server.RequestHandlerClass.log_request = _say_nothing  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     log.info("serving metrics", port=settings.metrics_port)
+
+
+def _only_while_alive(metrics: Any) -> Any:  # noqa: ANN401  # WSGI applications have no type at run time
+    """Answer 503 once the worker's main loop stands still: a thread that answers proves nothing about it."""
+
+    def answer(environ: Any, start_response: Any) -> Any:  # noqa: ANN401
+        still_s = time.monotonic() - _last_heartbeat[-1] if _last_heartbeat else 0.0
+        if still_s < _STANDSTILL_S:
+            return metrics(environ, start_response)
+        start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+        return [f"the worker's main loop has stood still for {still_s:.0f} s".encode()]
+
+    return answer
+
+
+def _say_nothing(*_: object) -> None:
+    """Stand in for a line of log for each scrape."""

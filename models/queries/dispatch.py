@@ -7,6 +7,8 @@ All of it is one transaction, so a worker killed anywhere leaves either everythi
 LOCK_PRIORITY = "SELECT pg_advisory_xact_lock(%(lock)s, %(priority)s)"
 LOCK_CLASS = 0x62656C6C  # "bell": keeps our advisory locks apart from other programs' in the same database
 
+WAIT_LITTLE_FOR_LOCKS = "SET LOCAL lock_timeout = '100ms'"
+
 CLAIM_DUE = """
 SELECT o.position, o.attempts, o.due_at, now() AS now, n.id::text AS id,
        n.tenant, n.type, n.domain, n.title, n.body, n.data::text AS data,
@@ -61,7 +63,7 @@ WITH gone AS (
     DELETE FROM outbox WHERE position = %(position)s RETURNING notification_id, priority, attempts
 ), noted AS (
     INSERT INTO notification_event (notification_id, event, detail)
-    SELECT notification_id, 'parked', %(reason)s FROM gone
+    SELECT notification_id, 'parked', 'could not be dispatched; an operator sees why, and can put it back' FROM gone
 )
 INSERT INTO parked (notification_id, priority, attempts, reason)
 SELECT notification_id, priority, attempts + 1, %(reason)s FROM gone

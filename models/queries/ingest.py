@@ -3,7 +3,7 @@
 INSERT_IF_NEW = """
 WITH input AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS r(
-        ord int, id uuid, tenant text, type text, domain text, priority smallint, title text, body text, data jsonb,
+        ord int, id uuid, tenant text, type text, domain text, priority smallint, title text, body text, data json,
         audience jsonb, actor jsonb, action_url text, collapse_key text, deliver_at timestamptz,
         expires_at timestamptz, idempotency_key text, body_hash text)
 ), written AS (

@@ -86,6 +86,12 @@ async def test_refuses_to_mint_for(body: dict[str, Any], backend: httpx.AsyncCli
     assert (response.status_code, problem(response)["code"]) == (422, "validation_failed")
 
 
+async def test_refuses_to_mint_a_token_too_long_to_be_accepted(backend: httpx.AsyncClient) -> None:
+    grants = [f"room:{nth:03}:{'x' * 100}" for nth in range(100)]
+    response = await backend.post("/v1/tokens", json={"user": "u", "rooms": grants})
+    assert problem(response)["errors"][0]["code"] == "too_many_grants"
+
+
 async def test_each_tenant_signs_with_its_own_secret(backend: httpx.AsyncClient, database_url: str) -> None:
     _, other = create_key(database_url, tenant="acme", scopes=["admin"], name="other")
     minted = (await backend.post("/v1/tokens", json={"user": "u"}, headers={"authorization": f"Bearer {other}"})).json()
@@ -142,6 +148,7 @@ async def test_keys_are_made_listed_and_revoked(backend: httpx.AsyncClient) -> N
 async def test_a_key_of_another_tenant_cannot_be_revoked(backend: httpx.AsyncClient, database_url: str) -> None:
     other_id, _ = create_key(database_url, tenant="acme", scopes=["admin"], name="other")
     assert (await backend.delete(f"/v1/keys/{other_id}")).status_code == 404
+    assert (await backend.delete("/v1/keys/%00")).status_code == 404
     assert {key["id"]: key["revoked_at"] for key in list_keys(database_url)}[other_id] is None
     assert revoke_key(database_url, other_id)
     assert not revoke_key(database_url, other_id)

@@ -87,6 +87,7 @@ async def test_the_etag_is_the_head(backend: httpx.AsyncClient, connection: Conn
     first = await backend.get("/v1/inbox", headers=ME)
     etag = first.headers["etag"]
     assert etag == '"1"'
+    assert (first.headers["cache-control"], first.headers["vary"]) == ("private, no-cache", "Authorization")
     same = await backend.get("/v1/inbox", headers={**ME, "if-none-match": etag})
     assert (same.status_code, same.content) == (304, b"")
     await fill(backend, connection, notification())

@@ -218,6 +218,8 @@ BAD_NOTIFICATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a URL with a space": ({"action_url": "https://a.example/ b"}, "/action_url"),
     "an avatar that is data": ({"actor": {"id": "a", "avatar_url": "data:text/html,x"}}, "/actor/avatar_url"),
     "a time without a zone": ({"deliver_at": "2030-01-01T00:00:00"}, "/deliver_at"),
+    "a time before all time": ({"deliver_at": "0001-01-01T00:00:00+05:00"}, "/deliver_at"),
+    "a time after all time": ({"expires_at": "9999-12-31T23:59:59-05:00"}, "/expires_at"),
     "a time that is a number": ({"deliver_at": 1_900_000_000}, "/deliver_at"),
     "an end before the beginning": (
         {"deliver_at": "2030-01-02T00:00:00Z", "expires_at": "2030-01-01T00:00:00Z"},

@@ -62,6 +62,17 @@ def test_a_node_that_appears_is_asked_and_one_that_disappears_is_not_told() -> N
     assert ([command[1] for command in done], count) == ([redis_keys.node_channel("b")], 1)
 
 
+def test_two_at_once_do_not_mix_up_what_they_know() -> None:
+    router = Router()
+    told(router, [push("1")], {"a": set()})
+    one, two = router.route([push("1")], 0.0), router.route([push("2")], 0.0)
+    assert len(next(one)) == len(next(two)) == 2
+    assert one.send([[b"a", b"b"], [1]]) == [("SMISMEMBER", redis_keys.node_users("b"), "default/1")]
+    assert two.send([[b"a", b"b"], [0]]) == [("SMISMEMBER", redis_keys.node_users("b"), "default/2")]
+    assert [command[1] for command in one.send([[1]])] == [redis_keys.node_channel("a"), redis_keys.node_channel("b")]
+    assert [command[1] for command in two.send([[1]])] == [redis_keys.node_channel("b")]
+
+
 def test_a_node_that_nobody_listens_for_is_forgotten() -> None:
     done, count = told(Router(), [push("1")], {"a": {"default/1"}, "b": {"default/1"}}, deaf=frozenset({"a"}))
     assert count == 1

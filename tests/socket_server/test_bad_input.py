@@ -87,11 +87,12 @@ async def test_another_users_number_changes_nothing(node: Running, device: Make,
     assert (await one.call("act", {"action": "delete", "seqs": [1]}))["changed"] == 0
 
 
+@pytest.mark.parametrize("text", ["y" * 70 * 1024, "є" * 35 * 1024])
 async def test_a_message_over_64_kib_is_refused_with_the_limit_named(
-    node: Running, device: Make, arrive: Arrive
+    text: str, node: Running, device: Make, arrive: Arrive
 ) -> None:
     one = await device().connect(node.url)
-    await one.client.emit("ack", {"seq": 0, "x": "y" * 70 * 1024})
+    await one.client.emit("ack", {"seq": 0, "x": text})
     await eventually(lambda: one.errors)
     assert one.errors[0]["code"] == "message_too_large"
     assert "65536" in one.errors[0]["detail"]

@@ -13,7 +13,7 @@ from models import redis_keys
 from models.contracts import InboxFrame, ReadyFrame
 from models.states import Action, Priority
 from socket_server.outgoing import MOST_BYTES
-from tests.conftest import as_user, running_api
+from tests.conftest import as_user, running_api, token
 from tests.models.test_log import ingest
 from tests.socket_server.conftest import eventually, running_node
 from workers.dispatch import dispatch_batch
@@ -233,6 +233,41 @@ async def test_a_client_that_does_not_read_waits_in_postgres_and_misses_nothing(
     await one.reach(sent)
     await eventually(lambda: held.live)
     assert one.titles() == [*range(50)] * (sent // 50)
+
+
+async def test_answers_wait_for_a_client_that_does_not_read(node: Running, device: Make, arrive: Arrive) -> None:
+    await arrive(how_many=50, body="x" * 4_000)
+    one = await device().connect(node.url)
+    (held,) = node.node._registry.of_user("default/u_1")
+    transport = one.client.eio.ws._response.connection.transport
+    transport.pause_reading()
+    for _ in range(100):
+        await one.client.emit("sync", {"since": 0}, callback=lambda _: None)
+    await eventually(lambda: held.outgoing.full_to(0.5))
+    await asyncio.sleep(0.5)
+    assert held.outgoing.waiting_bytes < 2 * MOST_BYTES
+    transport.resume_reading()
+    assert (await one.call("sync", {"since": 49}))["to"] == 50
+
+
+async def test_a_connection_ends_with_its_token(node: Running, device: Make) -> None:
+    one = await device().connect(node.url, auth={"token": token(ttl_s=1)})
+    await eventually(lambda: not one.client.connected)
+    assert one.errors[0]["code"] == "token_expired"
+
+
+async def test_presence_that_was_not_written_is_written_anew(node: Running, device: Make) -> None:
+    await device().connect(node.url)
+    presence = node.node._presence
+    await presence._redis.srem(presence._users_key, "default/u_1")
+    await presence._redis.sadd(presence._users_key, "default/somebody_else")
+    presence._missed = True
+    presence.announce_soon()
+
+    async def right() -> bool:
+        return await presence._redis.smembers(presence._users_key) == {b"default/u_1"}
+
+    await eventually(right)
 
 
 async def test_a_stopping_node_tells_its_clients_and_lets_them_go(

@@ -170,3 +170,35 @@ def test_without_redis_dispatch_goes_on(connection: Connection, worker: Resource
     ingest(connection, "a")
     assert dispatch_until_idle(worker, Priority.NORMAL, nobody) is False
     assert (count(connection, "outbox"), count(connection, "delivery")) == (0, 1)
+
+
+def test_somebody_who_holds_an_inbox_holds_up_nobody_else(connection: Connection, worker: Resources) -> None:
+    ingest(connection, "a")
+    ingest(connection, "b")
+    run(connection)
+    first, second = ingest(connection, "a"), ingest(connection, "a")
+    ingest(connection, "b")
+    holder = worker.postgres()
+    connection.execute("SET lock_timeout = '50ms'")
+    with holder.transaction():
+        holder.execute("SELECT 1 FROM inbox WHERE user_id = 'a' FOR UPDATE")
+        batch = dispatch_batch(connection, Priority.NORMAL, limit=500, attempts=1)
+        assert (batch.claimed, batch.full) == (1, True)
+    assert run(connection) == 2
+    assert count(connection, "parked") == 0
+    rows = connection.execute("""
+        SELECT notification_id::text AS id FROM delivery d JOIN inbox i ON i.id = d.inbox_id
+        WHERE user_id = 'a' ORDER BY seq""").fetchall()
+    assert [row["id"] for row in rows][1:] == [*first, *second]
+
+
+def test_a_bad_row_among_large_ones_does_not_make_one_huge_transaction(connection: Connection) -> None:
+    users = orjson.dumps({"users": [f"u_{nth}" for nth in range(1_000)]}).decode()
+    for nth in range(8):
+        (key,) = ingest(connection, "a")
+        audience = users if nth else '{"topic": "t"}'
+        connection.execute("UPDATE notification SET audience = %s::jsonb WHERE id = %s", (audience, key))
+    batch = dispatch_batch(connection, Priority.NORMAL, limit=500, attempts=5)
+    assert (batch.delivered, batch.full) == (5_000, True)
+    assert run(connection) == 2
+    assert count(connection, "parked") == 1
