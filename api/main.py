@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -14,12 +15,20 @@ from api.resources import Resources
 from models import telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from models.settings import Settings
 
 _DESCRIPTION = """Tell this user, or these users, that this happened, and how urgent it is.
 Bellhop gets it to every device of every one of them, in order and without a gap."""
+
+
+@cache
+def _request_metrics() -> Callable[[metrics.Info], None]:
+    """Return what measures requests: once for a process, because its registry takes a name only once."""
+    measure = metrics.latency(buckets=telemetry.LATENCY_BUCKETS)
+    assert measure is not None  # noqa: S101  # None stands for a name that is taken
+    return measure
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -53,6 +62,6 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["ETag", "Idempotent-Replayed", "Retry-After", "X-Request-Id"],
         )
     instrumentator = Instrumentator(excluded_handlers=["/metrics", "/health/.*"])
-    instrumentator.add(metrics.latency(buckets=telemetry.LATENCY_BUCKETS))
+    instrumentator.add(_request_metrics())
     instrumentator.instrument(app).expose(app, endpoint="/metrics", include_in_schema=False)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from api.main import create_app
@@ -13,6 +14,8 @@ from tests.conftest import SECRET, notification, running_api
 if TYPE_CHECKING:
     import httpx
     import pytest
+
+    from models.database import Connection
 
 
 async def test_unknown_paths_and_methods_are_problems(anonymous: httpx.AsyncClient) -> None:
@@ -63,6 +66,19 @@ async def test_without_postgres_it_answers_503_and_says_when_to_come_back(redis_
     assert int(response.headers["retry-after"]) >= 1
 
 
+async def test_an_insert_that_postgres_cannot_take_answers_503_and_leaves_nothing(
+    backend: httpx.AsyncClient, connection: Connection
+) -> None:
+    assert (await backend.get("/v1/keys")).status_code == 200  # the key is known for a second
+    with connection.transaction():
+        connection.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")  # past the lock timeout of five seconds
+        response = await backend.post("/v1/notifications", json=notification())
+    assert (response.status_code, problem(response)["code"]) == (503, "unavailable")
+    assert int(response.headers["retry-after"]) >= 1
+    for table in ("notification", "outbox"):
+        assert connection.execute(f"SELECT count(*) AS n FROM {table}").fetchone() == {"n": 0}, table
+
+
 async def test_without_redis_it_still_accepts(database_url: str, api_key: str) -> None:
     settings = Settings(
         database_url=database_url,
@@ -78,10 +94,17 @@ async def test_without_redis_it_still_accepts(database_url: str, api_key: str) -
 
 
 async def test_metrics_count_what_was_accepted(backend: httpx.AsyncClient) -> None:
+    def counted(text: str, series: str) -> float:
+        found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    accepted = 'bellhop_notifications_accepted_total{priority="low"}'
+    requests = 'http_request_duration_seconds_count{handler="/v1/notifications",method="POST",status="2xx"}'
+    before = (await backend.get("/metrics")).text
     await backend.post("/v1/notifications", json=notification(priority="low"))
-    text = (await backend.get("/metrics")).text
-    assert 'bellhop_notifications_accepted_total{priority="low"}' in text
-    assert "http_request" in text
+    after = (await backend.get("/metrics")).text
+    for series in (accepted, requests):
+        assert counted(after, series) == counted(before, series) + 1, series
 
 
 async def test_cors_follows_the_setting(settings: Settings) -> None:

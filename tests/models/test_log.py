@@ -18,7 +18,6 @@ from api.inbox import _item
 from models.contracts import InboxQuery, LogPage
 from models.database import Database, connect
 from models.inbox import InboxStore
-from models.queries import inbox as inbox_sql
 from models.queries import ingest as ingest_sql
 from models.states import Action, ListStatus, Priority
 from tests.replica import Replica
@@ -199,8 +198,3 @@ async def test_an_action_that_changes_nothing_leaves_no_entry(settings: Settings
         assert (await inbox.act("default", "u_1", [Action.READ], seqs=[1], up_to=None)).seq == 2
         again = await inbox.act("default", "u_1", [Action.READ], seqs=[1], up_to=None)
         assert (again.seq, again.changed) == (2, 0)
-
-
-def test_every_statement_of_actions_names_its_guard() -> None:
-    assert set(inbox_sql.ACT_ON_SEQS) == set(Action)
-    assert all("d.deleted_at IS NULL AND" in statement for statement in inbox_sql.ACT_UP_TO.values())
