@@ -28,7 +28,21 @@ Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 AsyncConnection = psycopg.AsyncConnection[Row]
 
-_OPTIONS = "-c TimeZone=UTC -c lock_timeout=5s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s"
+_OPTIONS = " ".join(
+    f"-c {option}"
+    for option in (
+        "TimeZone=UTC",
+        "lock_timeout=5s",
+        "statement_timeout=30s",
+        "idle_in_transaction_session_timeout=10s",
+        # A connection keeps the plans that it made while tables were small, and an outbox grows from nothing to a
+        # million rows within a minute. Every hot statement has an index in the order that it wants: docs/plans.md.
+        "enable_seqscan=off",
+        "enable_bitmapscan=off",
+        "enable_sort=off",
+        "jit=off",  # up to Postgres 17 what is switched off counts as a cost, and past a cost plans are compiled
+    )
+)
 _POOL_TIMEOUT_S = 3.0
 _DEADLINE_S = 15.0  # for one statement or transaction: a server that hangs is as good as away
 _RETRY_S = 0.5  # how soon after its return Postgres is used again

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -43,20 +43,27 @@ def inbox_push(user: str, first: int, last: int, payload: bytes, priority: int, 
     return Push(user, first, last, event_packet("inbox", payload), priority, accepted_at)
 
 
-def encode(pushes: Sequence[Push]) -> bytes:
-    """Return one bus message: a line of JSON that says who and how long, then the packets end to end."""
-    header = orjson.dumps([(p.user, p.first, p.last, len(p.packet), p.priority, p.accepted_at) for p in pushes])
-    return b"%b\n%b" % (header, b"".join(p.packet for p in pushes))
+def encode(pushes: Sequence[Push], answers: str = "") -> bytes:
+    """Return one bus message: a line of JSON that says who and how long, then the packets end to end.
+
+    `answers` names the Redis list in which the node is to say that it has taken the message; empty: it need not.
+    """
+    stretches = [(p.user, p.first, p.last, len(p.packet), p.priority, p.accepted_at) for p in pushes]
+    return b"%b\n%b" % (orjson.dumps((answers, stretches)), b"".join(p.packet for p in pushes))
 
 
-def decode(message: bytes) -> Iterable[Push]:
-    """Undo `encode`. Raises `ValueError` where the message is not one of ours."""
+def decode(message: bytes) -> tuple[str, Iterable[Push]]:
+    """Return where to answer, and the pushes. Raises `ValueError` where the message is not from `encode`."""
     header, found, _ = message.partition(b"\n")
     if not found:
         msg = "a bus message without a header"
         raise ValueError(msg)
-    start = len(header) + 1
-    for user, first, last, length, priority, accepted_at in orjson.loads(header):
+    answers, stretches = orjson.loads(header)
+    return answers, _cut(message, len(header) + 1, stretches)
+
+
+def _cut(message: bytes, start: int, stretches: Iterable[tuple[str, int, int, int, int, float]]) -> Iterable[Push]:
+    for user, first, last, length, priority, accepted_at in stretches:
         yield Push(user, first, last, message[start : start + length], priority, accepted_at)
         start += length
 
@@ -67,13 +74,15 @@ class Router:
     def __init__(self) -> None:
         self._known: tuple[str, ...] = ()
 
-    def route(self, pushes: Sequence[Push], now: float) -> Generator[list[Command], list[Any], int]:
-        """Yield Redis commands, receive their results. Returns how many nodes were told.
+    def route(
+        self, pushes: Sequence[Push], now: float, answers: str = ""
+    ) -> Generator[list[Command], list[Any], tuple[str, ...]]:
+        """Yield Redis commands, receive their results. Returns the nodes that were told; see `encode` for `answers`.
 
         Nodes that nobody listens for are forgotten.
         """
         if not pushes:
-            return 0
+            return ()
         users = [push.user for push in pushes]
         known = self._known  # others may route, and learn of other nodes, whenever this one waits for an answer
         alive, *flags = yield [
@@ -90,15 +99,15 @@ class Router:
             if (mine := [push for push, flag in zip(pushes, held[name], strict=True) if flag])
         }
         if not told:
-            return 0
-        heard = yield [("PUBLISH", _channel(name, mine), encode(mine)) for name, mine in told.items()]
+            return ()
+        heard = yield [("PUBLISH", _channel(name, mine), encode(mine, answers)) for name, mine in told.items()]
         gone = [name for name, listeners in zip(told, heard, strict=True) if not listeners]
         if gone:
             yield [
                 ("ZREM", redis_keys.NODES, *gone),
                 ("UNLINK", *[redis_keys.node_users(name) for name in gone]),
             ]
-        return len(told) - len(gone)
+        return tuple(name for name in told if name not in gone)
 
 
 def _channel(node: str, pushes: Sequence[Push]) -> str:
@@ -117,9 +126,9 @@ class BlockingPublisher:
         self._client = client
         self._router = Router()
 
-    def publish(self, pushes: Sequence[Push]) -> int:
-        """Tell the nodes, and return how many were told. Raises `redis.RedisError`."""
-        steps = self._router.route(pushes, time.time())
+    def publish(self, pushes: Sequence[Push], answers: str = "") -> tuple[str, ...]:
+        """Tell the nodes, and return which were told; see `encode` for `answers`. Raises `redis.RedisError`."""
+        steps = self._router.route(pushes, time.time(), answers)
         try:
             commands = next(steps)
             while True:
@@ -128,7 +137,7 @@ class BlockingPublisher:
                     pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
                 commands = steps.send(pipeline.execute())
         except StopIteration as done:
-            return int(done.value)
+            return cast("tuple[str, ...]", done.value)
 
 
 class Publisher:
@@ -138,8 +147,8 @@ class Publisher:
         self._client = client
         self._router = Router()
 
-    async def publish(self, pushes: Sequence[Push]) -> int:
-        """Tell the nodes, and return how many were told. Raises `redis.RedisError`."""
+    async def publish(self, pushes: Sequence[Push]) -> tuple[str, ...]:
+        """Tell the nodes, and return which were told. Raises `redis.RedisError`."""
         steps = self._router.route(pushes, time.time())
         try:
             commands = next(steps)
@@ -149,4 +158,4 @@ class Publisher:
                     pipeline.execute_command(*command)
                 commands = steps.send(await pipeline.execute())
         except StopIteration as done:
-            return int(done.value)
+            return cast("tuple[str, ...]", done.value)

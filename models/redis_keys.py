@@ -33,6 +33,11 @@ def wake(priority: str) -> str:
     return f"bellhop:wake:{priority}"
 
 
+def taken(dispatcher: str) -> str:
+    """Return the list into which nodes put their names when they have taken what a dispatcher in a hurry sent them."""
+    return f"bellhop:taken:{dispatcher}"
+
+
 def user_key(tenant: str, user: str) -> str:
     """Return the member that stands for a user. A tenant's name has no slash, so the pair is unambiguous."""
     return f"{tenant}/{user}"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _TRIES = 200
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_EPHEMERAL_FROM = 32_768  # where the kernel does not say
+_LOWEST, _FEWEST = 10_000, 5_000
 
 
 class PortTakenError(Exception):
@@ -21,15 +26,26 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Return `count` consecutive ports that nothing listens on now."""
+    """Return `count` consecutive ports that nothing listens on now.
+
+    Where possible they lie below those that the kernel gives to outgoing connections: one of these could take a port
+    before its server has started.
+    """
+    end = _ephemeral_from() if _ephemeral_from() >= _LOWEST + _FEWEST else 2**16
     for _ in range(_TRIES):
-        with _bound(host, 0) as probe:
-            first = int(probe.getsockname()[1])
+        first = random.randrange(_LOWEST, end - count)  # noqa: S311  # keeps programs apart, hides nothing
         wanted = list(range(first, first + count))
-        if wanted[-1] < 2**16 and all(is_free(host, port) for port in wanted):
+        if all(is_free(host, port) for port in wanted):
             return wanted
     msg = f"no {count} free ports next to each other"
     raise PortTakenError(msg)
+
+
+def _ephemeral_from() -> int:
+    try:
+        return int(_EPHEMERAL.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return _EPHEMERAL_FROM
 
 
 def is_free(host: str, port: int) -> bool:

@@ -61,13 +61,15 @@ class Ports:
     @classmethod
     def choose(cls, settings: Settings) -> Ports:
         """Take the settings' ports, and free ones where they say 0."""
-        first = settings.socket_port
         count = settings.socket_nodes
+        first, *others = free_ports(count + 5, settings.host)
+        first_socket = settings.socket_port or first
+        api, flower, *metrics = others[count - 1 :]
         return cls(
-            api=settings.api_port or free_ports(1, settings.host)[0],
-            sockets=tuple(range(first, first + count) if first else free_ports(count, settings.host)),
-            flower=settings.flower_port or free_ports(1, settings.host)[0],
-            metrics=dict(zip(("worker", "worker-critical", "beat"), free_ports(3, settings.host), strict=True)),
+            api=settings.api_port or api,
+            sockets=tuple(range(first_socket, first_socket + count)),
+            flower=settings.flower_port or flower,
+            metrics=dict(zip(("worker", "worker-critical", "beat"), metrics, strict=True)),
         )
 
     def with_settings(self) -> list[tuple[int, str]]:

@@ -29,6 +29,7 @@ _PING = b"ping"
 _PING_INTERVAL_S = 2.0
 _MISSES = 3
 _PAUSE_S = 0.5
+_ANSWERS_KEPT_S = 60
 _PUSHES_AT_ONCE = 256  # fewer let critical ones through sooner, and cost throughput: decision 0008
 
 
@@ -38,11 +39,13 @@ class Bus:
     def __init__(
         self,
         client: redis.asyncio.Redis,
+        node: str,
         channel: str,
         on_push: Callable[[Push], None],
         on_resubscribed: Callable[[], None],
     ) -> None:
         self._redis = client
+        self._node = node
         self._channel = channel
         self._on_push = on_push
         self._on_resubscribed = on_resubscribed
@@ -83,12 +86,27 @@ class Bus:
 
     async def _deliver(self, message: bytes) -> None:
         try:
-            for nth, push in enumerate(decode(message), 1):
+            answers, pushes = decode(message)
+            for nth, push in enumerate(pushes, 1):
                 self._on_push(push)
                 if nth % _PUSHES_AT_ONCE == 0:
                     await asyncio.sleep(0)  # let these go out, and the other channel have its turn
         except (ValueError, TypeError):
             log.exception("a bus message that cannot be read; the check of heads repairs what it held")
+            return
+        if answers:
+            await asyncio.sleep(0)
+            await self._say_taken(answers)
+
+    async def _say_taken(self, answers: str) -> None:
+        """Tell the dispatcher, which waits for it before it sends much more."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.rpush(answers, self._node)
+        pipeline.expire(answers, _ANSWERS_KEPT_S)
+        try:
+            await pipeline.execute()
+        except (redis.RedisError, OSError) as error:
+            log.warning("cannot tell a dispatcher; it goes on by itself", error=str(error) or type(error).__name__)
 
     async def ping(self) -> None:
         """Ping for ever."""

@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> Application:
     presence = Presence(client, node_id, registry, settings)
     delivery = Delivery(server, registry, inbox, presence, label)
     buses = [
-        Bus(listener, channel, delivery.on_push, lambda: node.check_soon())  # noqa: PLW0108  # the node comes later
+        Bus(listener, node_id, channel, delivery.on_push, lambda: node.check_soon())  # noqa: PLW0108  # it comes later
         for channel in (redis_keys.urgent_channel(node_id), redis_keys.node_channel(node_id))
     ]
     node = Node(

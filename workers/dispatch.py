@@ -126,7 +126,7 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
 
 def _claim(connection: Connection, priority: Priority, limit: int) -> list[dict[str, Any]]:
     connection.execute(sql.LOCK_PRIORITY, {"lock": sql.LOCK_CLASS, "priority": priority.rank})
-    return connection.execute(sql.CLAIM_DUE, {"priority": priority.rank, "limit": limit}).fetchall()
+    return connection.execute(sql.claim_due(limit), {"priority": priority.rank}).fetchall()
 
 
 def _plan(claimed: Sequence[dict[str, Any]], priority: Priority) -> _Plan:

@@ -95,7 +95,11 @@ def _serve_metrics() -> None:
     if directory and Path(directory).is_dir():
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    server = make_server(settings.host, settings.metrics_port, _only_while_alive(make_wsgi_app(registry)))
+    try:
+        server = make_server(settings.host, settings.metrics_port, _only_while_alive(make_wsgi_app(registry)))
+    except OSError as error:
+        log.critical("cannot serve metrics; ending", port=settings.metrics_port, error=str(error))
+        raise SystemExit(1) from error  # Celery would note another exception and go on, and nobody could watch it
     server.RequestHandlerClass.log_request = _say_nothing  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     log.info("serving metrics", port=settings.metrics_port)

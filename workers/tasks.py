@@ -20,6 +20,7 @@ from models.states import Priority
 from workers import process
 from workers.celery_app import DISPATCH, SWEEP, app, send_hint
 from workers.dispatch import Batch, dispatch_batch
+from workers.pace import Pace
 from workers.watch import Watch, nobody_looks
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Cal
     """
     settings = resources.settings
     watch = Watch(resources.redis, priority)
+    pace = Pace(resources.redis, priority, settings.dispatch_batch)
     deadline = time.monotonic() + settings.dispatch_budget_s
     hand_over_at = deadline - min(_OVERLAP_S, settings.dispatch_budget_s / 2)
     handed_over = flag_is_down = woken = False
@@ -81,31 +83,34 @@ def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Cal
             return True
         if not flag_is_down:
             watch.keep_up()
-        batch = dispatch_batch(
-            resources.postgres(), priority, limit=settings.dispatch_batch, attempts=settings.dispatch_attempts
-        )
+        batch = dispatch_batch(resources.postgres(), priority, limit=pace.limit, attempts=settings.dispatch_attempts)
+        if batch.full:
+            pace.published(_after_commit(resources, priority, batch, pace.answers))
+            pace.rest(time.monotonic() - now)
+            woken = False
+            continue
         if batch.claimed:
             _after_commit(resources, priority, batch)
         elif flag_is_down:
             return False
-        woken = False
-        if not batch.full:
-            left_s = (deadline if handed_over else hand_over_at) - time.monotonic()
-            woken = watch.woken_within(min(settings.dispatch_linger_s, left_s))
-            flag_is_down = not woken and settings.dispatch_linger_s < left_s
-            if flag_is_down:
-                watch.lower()
+        left_s = (deadline if handed_over else hand_over_at) - time.monotonic()
+        woken = watch.woken_within(min(settings.dispatch_linger_s, left_s))
+        flag_is_down = not woken and settings.dispatch_linger_s < left_s
+        if flag_is_down:
+            watch.lower()
 
 
-def _after_commit(resources: Resources, priority: Priority, batch: Batch) -> None:
+def _after_commit(resources: Resources, priority: Priority, batch: Batch, answers: str = "") -> tuple[str, ...]:
+    """Count and push what was committed. Returns the nodes that were told."""
     telemetry.dispatched.labels(str(priority)).inc(batch.dispatched)
     telemetry.deliveries.labels(str(priority)).inc(batch.delivered)
     telemetry.expired.labels(str(priority)).inc(batch.expired)
     try:
-        resources.publisher.publish(batch.pushes)
+        return resources.publisher.publish(batch.pushes, answers)
     except redis.RedisError as error:
         telemetry.push_failures.inc()
         log.warning("push failed; the socket nodes will repair it", priority=str(priority), error=str(error))
+        return ()
 
 
 @app.task(name=SWEEP)

@@ -3,23 +3,39 @@
 All of it is one transaction, so a worker killed anywhere leaves either everything or nothing.
 """
 
+from functools import cache
+
 # One dispatcher per priority at a time: what was accepted first is numbered first. Freed by the commit.
 LOCK_PRIORITY = "SELECT pg_advisory_xact_lock(%(lock)s, %(priority)s)"
 LOCK_CLASS = 0x62656C6C  # "bell": keeps our advisory locks apart from other programs' in the same database
 
 WAIT_LITTLE_FOR_LOCKS = "SET LOCAL lock_timeout = '100ms'"
 
-CLAIM_DUE = """
+
+@cache
+def claim_due(limit: int) -> str:
+    """Return the statement that locks the first `limit` due rows of a priority and reads what they are about.
+
+    The limit is part of the text, and the rows are claimed before they are joined: a plan for any limit would sort the
+    whole outbox as soon as that is long.
+    """
+    return f"""
+WITH due AS MATERIALIZED (
+    SELECT position, notification_id, attempts, due_at
+    FROM outbox
+    WHERE priority = %(priority)s AND due_at <= now()
+    ORDER BY due_at, position
+    LIMIT {limit:d}
+    FOR UPDATE SKIP LOCKED
+)
 SELECT o.position, o.attempts, o.due_at, now() AS now, n.id::text AS id,
        n.tenant, n.type, n.domain, n.title, n.body, n.data::text AS data,
        n.audience, n.actor::text AS actor, n.action_url, n.collapse_key, n.expires_at, n.created_at
-FROM outbox o
+FROM due o
 JOIN notification n ON n.id = o.notification_id
-WHERE o.priority = %(priority)s AND o.due_at <= now()
 ORDER BY o.due_at, o.position
-LIMIT %(limit)s
-FOR UPDATE OF o SKIP LOCKED
 """
+
 
 DELIVER = """
 WITH input AS MATERIALIZED (

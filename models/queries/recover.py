@@ -1,11 +1,18 @@
 """Stage 7: what the sweep and operators look at."""
 
-OUTBOX_BY_PRIORITY = """
-SELECT p.priority, count(o.position) AS depth,
-       coalesce(extract(epoch FROM now() - min(o.due_at)), 0)::float AS age_s
+MOST_COUNTED = 100_000  # of each priority: past that, how many more there are changes nothing that anybody does
+
+OUTBOX_BY_PRIORITY = f"""
+SELECT p.priority, due.depth, coalesce(extract(epoch FROM now() - due.oldest), 0)::float AS age_s
 FROM generate_series(0, 3) AS p(priority)
-LEFT JOIN outbox o ON o.priority = p.priority AND o.due_at <= now()
-GROUP BY p.priority ORDER BY p.priority
+CROSS JOIN LATERAL (
+    SELECT count(*) AS depth, min(o.due_at) AS oldest
+    FROM (
+        SELECT due_at FROM outbox WHERE priority = p.priority AND due_at <= now()
+        ORDER BY due_at LIMIT {MOST_COUNTED}
+    ) o
+) due
+ORDER BY p.priority
 """
 
 COUNT_PARKED = "SELECT count(*) AS parked FROM parked"

@@ -47,9 +47,9 @@ def test_each_node_gets_one_message_with_its_own_users_only() -> None:
     holds = {"a": {"default/1", "default/2"}, "b": {"default/2"}, "c": set()}
     router = Router()
     for _ in range(2):  # once with nodes that are new to it, once with nodes that it knows
-        done, count = told(router, [push("1"), push("2"), push("3")], holds)
-        assert count == 2
-        assert {command[1]: [each.user for each in decode(command[2])] for command in done} == {
+        done, nodes = told(router, [push("1"), push("2"), push("3")], holds)
+        assert nodes == ("a", "b")
+        assert {command[1]: [each.user for each in decode(command[2])[1]] for command in done} == {
             redis_keys.node_channel("a"): ["default/1", "default/2"],
             redis_keys.node_channel("b"): ["default/2"],
         }
@@ -58,8 +58,8 @@ def test_each_node_gets_one_message_with_its_own_users_only() -> None:
 def test_a_node_that_appears_is_asked_and_one_that_disappears_is_not_told() -> None:
     router = Router()
     told(router, [push("1")], {"a": {"default/1"}})
-    done, count = told(router, [push("1")], {"b": {"default/1"}})
-    assert ([command[1] for command in done], count) == ([redis_keys.node_channel("b")], 1)
+    done, nodes = told(router, [push("1")], {"b": {"default/1"}})
+    assert ([command[1] for command in done], nodes) == ([redis_keys.node_channel("b")], ("b",))
 
 
 def test_two_at_once_do_not_mix_up_what_they_know() -> None:
@@ -74,8 +74,8 @@ def test_two_at_once_do_not_mix_up_what_they_know() -> None:
 
 
 def test_a_node_that_nobody_listens_for_is_forgotten() -> None:
-    done, count = told(Router(), [push("1")], {"a": {"default/1"}, "b": {"default/1"}}, deaf=frozenset({"a"}))
-    assert count == 1
+    done, nodes = told(Router(), [push("1")], {"a": {"default/1"}, "b": {"default/1"}}, deaf=frozenset({"a"}))
+    assert nodes == ("b",)
     assert done[2:] == [("ZREM", redis_keys.NODES, "a"), ("UNLINK", redis_keys.node_users("a"))]
 
 
@@ -96,6 +96,8 @@ def test_what_is_urgent_goes_by_a_channel_of_its_own(priority: int, urgent: bool
 
 def test_a_message_is_read_as_it_was_written() -> None:
     pushes = [Push("t/ä", 1, 3, "2[„“]".encode(), 2, 1.5), push("b")]
-    assert list(decode(encode(pushes))) == pushes
+    answers, read = decode(encode(pushes, "somewhere"))
+    assert (answers, list(read)) == ("somewhere", pushes)
+    assert decode(encode(pushes))[0] == ""
     with pytest.raises(ValueError, match="header"):
-        list(decode(b"noise"))
+        decode(b"noise")

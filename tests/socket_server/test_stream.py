@@ -11,6 +11,7 @@ import socketio
 
 from models import redis_keys
 from models.contracts import InboxFrame, ReadyFrame
+from models.push import Push, encode
 from models.states import Action, Priority
 from socket_server.outgoing import MOST_BYTES
 from tests.conftest import as_user, running_api, token
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from models.database import Connection
     from models.settings import Settings
     from tests.socket_server.conftest import Device, Running
+    from workers.resources import Resources
 
     Make = Callable[[], Device]
     Arrive = Callable[..., Awaitable[None]]
@@ -296,3 +298,11 @@ async def test_every_action_works_over_a_socket(node: Running, device: Make, arr
         assert (answer["ok"], answer["changed"]) == (True, 1), action
     await one.reach(1 + len(Action))
     assert answer["counts"] == {"unread": 0, "unseen": 0}
+
+
+async def test_a_node_answers_once_it_has_taken_a_message(node: Running, worker: Resources) -> None:
+    name = node.node._presence._node
+    message = encode([Push("default/nobody", 1, 1, b"2[]")], "answers")
+    assert worker.redis.publish(redis_keys.node_channel(name), message) == 1
+    await eventually(lambda: worker.redis.lrange("answers", 0, -1) == [name.encode()])
+    assert 0 < worker.redis.ttl("answers") <= 60

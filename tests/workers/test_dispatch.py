@@ -159,7 +159,7 @@ def test_the_task_works_until_nothing_is_due_and_pushes_to_the_nodes_that_hold_a
         assert dispatch_until_idle(worker, Priority.NORMAL, nobody) is False
         message = channel.get_message(timeout=5)
     assert message is not None
-    assert [(push.user, push.first, push.last) for push in decode(message["data"])] == [("default/a", 1, 2)]
+    assert [(push.user, push.first, push.last) for push in decode(message["data"])[1]] == [("default/a", 1, 2)]
     assert bus.zrange(redis_keys.NODES, 0, -1) == [b"here"], "a node that nobody listens for is forgotten"
     assert not bus.exists(redis_keys.hint_outstanding("normal")), "the next commit may hint again"
 

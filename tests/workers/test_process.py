@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from ops.processes import BEAT, WORKER_CRITICAL
 from workers import process
+
+if TYPE_CHECKING:
+    from models.settings import Settings
+
+ROOT = Path(__file__).parents[2]
 
 
 def ask(*heartbeats: float) -> tuple[list[str], Any]:
@@ -27,3 +40,29 @@ def test_it_does_not_once_the_main_loop_stands_still() -> None:
     statuses, body = ask(time.monotonic() - 100)
     assert statuses == ["503 Service Unavailable"]
     assert b"100 s" in body[0]
+
+
+@pytest.mark.parametrize("command", [WORKER_CRITICAL, BEAT])
+def test_a_process_that_cannot_serve_metrics_ends_and_says_why(
+    command: tuple[str, ...], settings: Settings, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = {
+            **os.environ,
+            "BELLHOP_DATABASE_URL": settings.database_url,
+            "BELLHOP_REDIS_URL": settings.redis_url,
+            "BELLHOP_SECRET_KEY": settings.secret_key.get_secret_value(),
+            "BELLHOP_METRICS_PORT": str(taken.getsockname()[1]),
+            "PYTHONPATH": str(ROOT),
+        }
+        done = subprocess.run(
+            [sys.executable, *command[1:]],
+            check=False,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1, done.stderr
+    assert "cannot serve metrics" in done.stderr

@@ -1,0 +1,76 @@
+"""How fast a dispatcher goes that has more to do than it can do at once.
+
+It stays little ahead of the socket nodes, so that what waits, waits in the outbox: there, what is more urgent overtakes
+it; once it is numbered in an inbox, and in a node's channel, nothing does. And it gives way while a more urgent
+priority is being dispatched. All of it is a courtesy with a time limit: nobody waits long for an answer that got lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, cast
+from uuid import uuid4
+
+import redis
+import structlog
+
+from models import redis_keys
+from models.states import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+log = structlog.get_logger(__name__)
+
+_MESSAGES_AHEAD = 2  # per node: one that it works on, and one that is there when it has done so
+_ANSWER_S = 0.2
+_DISTRUST_S = 5.0  # for how long a node that did not answer is not waited for
+_LOW_BATCH = 100  # a critical one that comes into the quiet finds no more than two of these before it
+_GIVING_WAY_BATCH = 50
+_GIVING_WAY_PAUSE = 2.0  # of what the batch took: two thirds of the time belong to what is more urgent
+_LONGEST_PAUSE_S = 0.1
+
+
+class Pace:
+    """One dispatcher's pace. Without Redis there is none: it goes as fast as it can.
+
+    `limit` is how many rows the next batch may claim; `answers` is the list for `models.push.encode`.
+    """
+
+    def __init__(self, client: redis.Redis, priority: Priority, batch: int) -> None:
+        self._redis = client
+        self._more_urgent = [redis_keys.hint_outstanding(other) for other in Priority if other.rank < priority.rank]
+        self._batch = min(batch, _LOW_BATCH) if priority is Priority.LOW else batch
+        self._ahead: Counter[str] = Counter()  # messages that a node has not taken, as far as is known
+        self._distrusted_until: dict[str, float] = {}
+        self.answers = redis_keys.taken(uuid4().hex)
+        self.limit = self._batch
+
+    def published(self, nodes: Iterable[str]) -> None:
+        """Note which nodes were sent a message that they are to answer."""
+        now = time.monotonic()
+        self._ahead.update(node for node in nodes if self._distrusted_until.get(node, 0.0) < now)
+
+    def rest(self, took_s: float) -> None:
+        """Wait as long as is fair after a batch that took `took_s` and left something due."""
+        try:
+            self._until_taken()
+            gives_way = bool(self._more_urgent) and bool(self._redis.exists(*self._more_urgent))
+        except redis.RedisError as error:
+            log.warning("redis is away; going on without it", error=str(error) or type(error).__name__)
+            self._ahead.clear()
+            gives_way = False
+        self.limit = min(_GIVING_WAY_BATCH, self._batch) if gives_way else self._batch
+        if gives_way:
+            time.sleep(min(took_s * _GIVING_WAY_PAUSE, _LONGEST_PAUSE_S))
+
+    def _until_taken(self) -> None:
+        while max(self._ahead.values(), default=0) >= _MESSAGES_AHEAD:
+            answer = self._redis.blpop([self.answers], timeout=_ANSWER_S)
+            if answer is None:  # a node is gone, or slow, or Redis forgot: the others need not wait for it
+                silent = [node for node, messages in self._ahead.items() if messages > 0]
+                self._distrusted_until |= dict.fromkeys(silent, time.monotonic() + _DISTRUST_S)
+                self._ahead.clear()
+                return
+            self._ahead[cast("bytes", answer[1]).decode()] -= 1
