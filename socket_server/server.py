@@ -1,8 +1,8 @@
 """The seam to python-socketio and Engine.IO. Everything that leans on their insides is in this module.
 
-It keeps their protocol handling, and takes over what they do slowly or without bounds: events are dispatched in order
-without tasks, packets that are encoded already go straight onto the transport's queue, and transports that never
-authenticate are closed. Written for python-socketio 5.18 and python-engineio 4.15; `tests/socket_server` watches it.
+It keeps their protocol handling, and takes over what they do slowly or without bounds: clients are in no rooms, events
+are dispatched in order without tasks, packets that are encoded already go straight onto the transport's queue, and
+transports that never authenticate are closed. Written for python-socketio 5.18 and python-engineio 4.15; `tests/socket_server` watches it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from models.fields import MAX_SOCKET_MESSAGE_BYTES
 from socket_server.outgoing import Outgoing
 
 if TYPE_CHECKING:
+    from engineio.async_socket import AsyncSocket
+
     from socket_server.registry import Connection
 
 log = structlog.get_logger(__name__)
@@ -84,6 +86,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
         self.eio.create_queue = Outgoing  # the library's has no bounds and does not know its size
         self.handler: Handler
         self._connections: dict[str, Connection] = {}
+        self._connecting: set[str] = set()
 
     # --- out -------------------------------------------------------------------------------------------------
 
@@ -121,30 +124,42 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
         asyncio.get_running_loop().call_later(_UNAUTHENTICATED_S, check)
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:  # noqa: ANN401
-        if eio_sid in self._connections:
-            return  # a second CONNECT on the same transport
-        await super()._handle_connect(eio_sid, namespace, data)
-        connection = self._connections.get(eio_sid)
-        if connection is not None:
-            if self.eio.sockets.get(eio_sid) is None:  # it closed while its handshake was being checked
-                await self._forget(eio_sid)
-                return
-            self.handler.connected(connection)
+        """Answer a CONNECT packet.
 
-    async def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:  # noqa: ANN401
-        if event != "connect":
-            return self.not_handled
-        sid, environ, auth = args
-        eio_sid = self.manager.eio_sid_from_sid(sid, namespace)
+        The library's own enters each client into a room, and looks through all rooms for it when it leaves: where
+        thousands leave at once, that stands everything still.
+        """
+        transport = self.eio.sockets.get(eio_sid)
+        if transport is None:
+            return
+        if (namespace or _ROOT) != _ROOT:
+            refusal = Packet(MESSAGE, f'4{namespace},{{"message":"Unable to connect"}}')
+            transport.queue.put_nowait(refusal)
+            return
+        if eio_sid in self._connections or eio_sid in self._connecting:
+            return  # a second CONNECT on the same transport
+        self._connecting.add(eio_sid)
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                self._connections[eio_sid] = await self.handler.connect(eio_sid, environ, auth)
+                connection = await self.handler.connect(eio_sid, self.environ[eio_sid], data)
         except BellhopError as error:
-            raise socketio.exceptions.ConnectionRefusedError(error.title, error.as_socket_error()) from error
-        except TimeoutError as error:
+            self._refuse_connection(transport, error.title, error.as_socket_error())
+        except TimeoutError:
             detail = {"code": "unavailable", "detail": "The handshake took too long; try again"}
-            raise socketio.exceptions.ConnectionRefusedError("Try again", detail) from error
-        return True
+            self._refuse_connection(transport, "Try again", detail)
+        else:
+            self._connections[eio_sid] = connection
+            if eio_sid not in self.eio.sockets:  # it closed while its handshake was being checked
+                self._forget(eio_sid)
+                return
+            self.send(connection, b'0{"sid":"%b"}' % connection.session.encode())
+            self.handler.connected(connection)
+        finally:
+            self._connecting.discard(eio_sid)
+
+    def _refuse_connection(self, transport: AsyncSocket, message: str, data: dict[str, Any]) -> None:
+        body = orjson.dumps({"message": message, "data": data}).decode()
+        transport.queue.put_nowait(Packet(MESSAGE, f"4{body}"))
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
         connection = self._connections.get(eio_sid)
@@ -196,21 +211,19 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
     async def _handle_ack(self, eio_sid: str, namespace: str | None, id: int, data: Any) -> None:  # noqa: A002, ANN401
         """Ignore answers to callbacks: the server asks for none."""
 
-    async def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None:
-        await super()._handle_disconnect(eio_sid, namespace, reason)
-        await self._forget(eio_sid)
-        if eio_sid in self.eio.sockets:
+    async def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None:  # noqa: ARG002
+        """Let a client leave the namespace; its transport may stay for a moment."""
+        if (namespace or _ROOT) == _ROOT and eio_sid in self._connections:
+            self._forget(eio_sid)
             self._close_unless_authenticated(eio_sid)
 
-    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        try:
-            await super()._handle_eio_disconnect(eio_sid, reason)
-        finally:
-            await self._forget(eio_sid)
-            transport = self.eio.sockets.get(eio_sid)
-            if transport is not None:
-                transport.queue.put_nowait(None)  # answers a long poll that still waits; Engine.IO would let it hang
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:  # noqa: ARG002
+        self.environ.pop(eio_sid, None)
+        self._forget(eio_sid)
+        transport = self.eio.sockets.get(eio_sid)
+        if transport is not None:
+            transport.queue.put_nowait(None)  # answers a long poll that still waits; Engine.IO would let it hang
 
-    async def _forget(self, eio_sid: str) -> None:
+    def _forget(self, eio_sid: str) -> None:
         if self._connections.pop(eio_sid, None) is not None:
             self.handler.disconnected(eio_sid)
