@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import redis.asyncio
 from fastapi import Depends, Request
 
+from api.answers import Answers
 from api.auth import Authenticator
 from api.hints import Hints
 from api.ingest import Ingest
@@ -32,6 +33,7 @@ class Resources:
     hints: Hints
     ingest: Ingest
     inbox: InboxStore
+    answers: Answers
 
     @classmethod
     def build(cls, settings: Settings) -> Resources:
@@ -51,6 +53,7 @@ class Resources:
             hints=hints,
             ingest=Ingest(database, hints),
             inbox=InboxStore(database, client),
+            answers=Answers(),
         )
 
     async def open(self) -> None:

@@ -52,8 +52,9 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where an inbox stands."""
+    """Where an inbox stands. `inbox` is its row's id; 0 where nobody has written to it."""
 
+    inbox: int
     head: int
     floor: int
     unread: int
@@ -75,9 +76,9 @@ class InboxStore:
         """Return where the inboxes of `(tenant, user)`s stand, in one query and in that order."""
         asked = [{"ord": nth, "tenant": tenant, "user_id": user} for nth, (tenant, user) in enumerate(users)]
         rows = await self._database.rows(sql.HEADS, {"asked": frames.dumps(asked).decode()})
-        found: list[Head] = [Head(0, 0, 0, 0)] * len(users)
+        found: list[Head] = [Head(0, 0, 0, 0, 0)] * len(users)
         for row in rows:
-            found[row["ord"]] = Head(row["head"], row["floor"], row["unread"], row["unseen"])
+            found[row["ord"]] = Head(row["inbox"], row["head"], row["floor"], row["unread"], row["unseen"])
         return found
 
     async def page(self, tenant: str, user: str, since: int, size: int) -> frames.Page:
@@ -118,7 +119,7 @@ class InboxStore:
         return rows[0] if rows and rows[0]["seq"] is not None else None
 
     async def counts_by_domain(self, tenant: str, user: str) -> list[dict[str, Any]]:
-        """Return what is unread and unseen, by domain."""
+        """Return what is unread and unseen, by domain; one row without a domain where nothing is."""
         return await self._database.rows(sql.COUNTS_BY_DOMAIN, {"tenant": tenant, "user": user})
 
     async def act(

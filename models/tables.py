@@ -166,6 +166,13 @@ class Delivery(SQLModel, table=True):
     __tablename__ = "delivery"
     __table_args__ = (
         Index("delivery_notification", "notification_id"),
+        Index("delivery_domain", "inbox_id", "domain", "seq"),
+        Index(
+            "delivery_archived",
+            "inbox_id",
+            "seq",
+            postgresql_where=text("archived_at IS NOT NULL AND deleted_at IS NULL"),
+        ),
         Index(
             "delivery_unread",
             "inbox_id",

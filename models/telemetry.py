@@ -37,6 +37,7 @@ parked = Counter("bellhop_notifications_parked", "Notifications parked after fai
 hints = Counter("bellhop_hints", "Dispatch hints by outcome", ["priority", "outcome"])
 parked_now = Gauge("bellhop_parked", "Notifications that wait for an operator", multiprocess_mode="mostrecent")
 swept_at = Gauge("bellhop_last_sweep_timestamp_seconds", "Unix time of the last sweep", multiprocess_mode="mostrecent")
+answers = Counter("bellhop_inbox_answers", "Lists and counts by origin: read anew, or kept and still true", ["origin"])
 push_failures = Counter("bellhop_push_failures", "Batches that Redis did not take; nodes repair them from Postgres")
 outbox_depth = Gauge("bellhop_outbox_depth", "Due outbox rows", ["priority"], multiprocess_mode="mostrecent")
 outbox_age = Gauge(

@@ -2,7 +2,8 @@
 
 It keeps their protocol handling, and takes over what they do slowly or without bounds: clients are in no rooms, events
 are dispatched in order without tasks, packets that are encoded already go straight onto the transport's queue, and
-transports that never authenticate are closed. Written for python-socketio 5.18 and python-engineio 4.15; `tests/socket_server` watches it.
+transports that never authenticate are closed. Written for python-socketio 5.18 and python-engineio 4.15;
+`tests/socket_server` watches it.
 """
 
 from __future__ import annotations

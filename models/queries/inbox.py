@@ -6,7 +6,7 @@ _CONTENT = """n.id::text AS id, n.type, n.domain, n.priority, n.title, n.body, n
        n.action_url, n.actor::text AS actor, n.collapse_key, n.created_at, n.expires_at"""
 
 HEADS = """
-SELECT a.ord, coalesce(i.last_seq, 0) AS head, coalesce(i.floor_seq, 0) AS floor,
+SELECT a.ord, coalesce(i.id, 0) AS inbox, coalesce(i.last_seq, 0) AS head, coalesce(i.floor_seq, 0) AS floor,
        coalesce(i.unread, 0) AS unread, coalesce(i.unseen, 0) AS unseen
 FROM json_to_recordset(%(asked)s::json) AS a(ord int, tenant text, user_id text)
 LEFT JOIN inbox i ON i.tenant = a.tenant AND i.user_id = a.user_id
@@ -47,13 +47,13 @@ def list_deliveries(
     filters = [
         _STATUS_FILTERS[status],
         "AND d.domain = %(domain)s" if domain else "",
-        "AND d.type = %(type)s" if type_ else "",
+        "AND d.type = %(type)s AND d.domain = split_part(%(type)s, '.', 1)" if type_ else "",
         "AND d.priority = %(priority)s" if priority else "",
         "AND d.seq < %(before)s" if before else "",
         "AND d.seq = %(seq)s" if one else "",
     ]
     return f"""
-SELECT i.last_seq AS head, i.unread, i.unseen, e.*
+SELECT i.id AS inbox, i.last_seq AS head, i.unread, i.unseen, e.*
 FROM inbox i
 LEFT JOIN LATERAL (
     SELECT d.seq, d.seen_at, d.read_at, d.archived_at, {_CONTENT}
@@ -67,13 +67,23 @@ ORDER BY e.seq DESC
 """
 
 
+# Each half reads one partial index: it costs what waits, not what the inbox holds.
 COUNTS_BY_DOMAIN = """
-SELECT d.domain, count(*) FILTER (WHERE d.read_at IS NULL) AS unread,
-       count(*) FILTER (WHERE d.seen_at IS NULL) AS unseen
-FROM inbox i JOIN delivery d ON d.inbox_id = i.id
-WHERE i.tenant = %(tenant)s AND i.user_id = %(user)s AND d.archived_at IS NULL AND d.deleted_at IS NULL
-  AND (d.read_at IS NULL OR d.seen_at IS NULL)
-GROUP BY d.domain ORDER BY d.domain
+SELECT i.id AS inbox, i.last_seq AS head, e.domain, e.unread, e.unseen
+FROM inbox i
+LEFT JOIN LATERAL (
+    SELECT w.domain, sum(w.unread)::bigint AS unread, sum(w.unseen)::bigint AS unseen
+    FROM (
+        SELECT d.domain, 1 AS unread, 0 AS unseen FROM delivery d
+        WHERE d.inbox_id = i.id AND d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL
+        UNION ALL
+        SELECT d.domain, 0, 1 FROM delivery d
+        WHERE d.inbox_id = i.id AND d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL
+    ) w
+    GROUP BY w.domain
+) e ON true
+WHERE i.tenant = %(tenant)s AND i.user_id = %(user)s
+ORDER BY e.domain
 """
 
 # Its own statement, before the action's: the action then sees everything that was committed before the lock.

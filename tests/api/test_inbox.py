@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api.answers import Answer, Answers
+from models import telemetry
 from models.contracts import ActionOut, DomainCounts, InboxPage, Item, LogPage
 from models.states import Priority
 from tests.api.test_notifications import problem
@@ -92,6 +94,58 @@ async def test_the_etag_is_the_head(backend: httpx.AsyncClient, connection: Conn
     assert (same.status_code, same.content) == (304, b"")
     await fill(backend, connection, notification())
     assert (await backend.get("/v1/inbox", headers={**ME, "if-none-match": etag})).status_code == 200
+
+
+def origin(name: str) -> float:
+    return telemetry.answers.labels(name)._value.get()  # type: ignore[no-any-return]
+
+
+async def test_an_answer_is_kept_while_it_is_true_and_no_longer(
+    backend: httpx.AsyncClient, connection: Connection
+) -> None:
+    await fill(backend, connection, *(notification() for _ in range(3)))
+    steps: list[dict[str, Any] | None] = [
+        {"action": "seen", "seqs": [1]},
+        {"action": "read", "up_to": 2},
+        None,  # an arrival
+        {"action": "archive", "seqs": [3]},
+        {"action": "delete", "seqs": [1]},
+    ]
+    for step in steps:
+        for path in ("/v1/inbox?status=all", "/v1/inbox?status=unread", "/v1/inbox/counts"):
+            read, kept = origin("read"), origin("kept")
+            first = await backend.get(path, headers=ME)
+            again = await backend.get(path, headers=ME)
+            assert (origin("read"), origin("kept")) == (read + 1, kept + 1), "read anew once, then kept"
+            assert (again.content, again.headers.get("etag")) == (first.content, first.headers.get("etag"))
+            assert (await backend.get(path, headers=as_user("u_2"))).content != first.content
+        if step is None:
+            await fill(backend, connection, notification())
+        else:
+            done = await backend.post("/v1/inbox/actions", json=step, headers=ME)
+            assert done.json()["changed"] > 0
+
+
+async def test_a_new_inbox_of_the_same_name_and_number_is_another_one(
+    backend: httpx.AsyncClient, connection: Connection
+) -> None:
+    await fill(backend, connection, notification(title="old"))
+    assert (await listed(backend)).items[0].title == "old"
+    connection.execute("DELETE FROM delivery")
+    connection.execute("DELETE FROM inbox")
+    await fill(backend, connection, notification(title="new"))
+    page = await listed(backend)
+    assert ([item.title for item in page.items], page.seq) == (["new"], 1)
+
+
+def test_answers_are_bounded_in_bytes_and_the_oldest_go_first() -> None:
+    answers = Answers(most_bytes=10_000)
+    for nth in range(100):
+        answers.keep(nth, Answer(1, 1, b"x" * 500))
+        answers.get(0)
+    assert [nth for nth in range(100) if answers.get(nth)] == [0, *range(91, 100)]
+    answers.keep("huge", Answer(1, 1, b"x" * 10_000))
+    assert answers.get("huge") is None
 
 
 async def test_a_patch_changes_one_delivery_and_is_logged(backend: httpx.AsyncClient, connection: Connection) -> None:

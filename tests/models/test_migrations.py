@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -17,6 +21,8 @@ from models.migrate import alembic_config, current_and_head, sqlalchemy_url, upg
 
 if TYPE_CHECKING:
     from ops.embedded import Servers
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_newest_migration_makes_the_tables_that_the_code_describes(database_url: str) -> None:
@@ -44,3 +50,23 @@ def test_every_migration_can_be_taken_back_and_made_again(servers: Servers) -> N
             assert current == head
         finally:
             admin.execute("DROP DATABASE up_and_down WITH (FORCE)")
+
+
+def test_two_that_migrate_at_once_do_not_collide(servers: Servers) -> None:
+    base = servers.database_url.rpartition("/")[0]
+    url = f"{base}/twice_at_once"
+    with psycopg.connect(f"{base}/postgres", autocommit=True) as admin:
+        admin.execute("CREATE DATABASE twice_at_once")
+        try:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda _: migrate_in_a_process(url), range(3)))
+            current, head = current_and_head(url)
+            assert current == head
+        finally:
+            admin.execute("DROP DATABASE twice_at_once WITH (FORCE)")
+
+
+def migrate_in_a_process(url: str) -> None:
+    """Alembic keeps its context in module globals, as one process of a deployment does."""
+    code = "import sys; from models.migrate import upgrade; upgrade(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT, timeout=60)
