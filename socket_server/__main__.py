@@ -14,6 +14,7 @@ from models.garbage import spare_what_exists
 from models.settings import SettingsError, load_settings
 from models.telemetry import configure_logging
 from socket_server.main import create_app
+from socket_server.websocket import WebSocketProtocol
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -72,7 +73,7 @@ def main() -> None:
         port=settings.socket_port,
         loop="uvloop",
         http="httptools",
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=_MOST_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

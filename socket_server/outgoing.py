@@ -1,23 +1,89 @@
-"""A connection's queue of packets that its client has not read yet: it knows how much that is.
+"""What waits for one client to read: it knows how much that is, and nothing waits that can be written at once.
 
 It refuses nothing, because Engine.IO puts its own packets here too; whoever pushes asks first whether there is room.
+Invariant: packets leave in the order in which they were put.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Protocol
+
+from engineio.packet import MESSAGE, Packet
 
 MOST_PACKETS = 256
 MOST_BYTES = 1024 * 1024
 
 
+class Wire(Protocol):
+    """A WebSocket, as far as writing goes."""
+
+    def write_now(self, message: str | bytes) -> bool:
+        """Write a text message (or a binary one) at once; False where the client has to read something first."""
+
+    async def until_writable(self) -> bool:
+        """Wait until the client has read enough; False where it is gone."""
+
+    async def end(self) -> None:
+        """Close."""
+
+
 class Outgoing(asyncio.Queue[Any]):
-    """An `asyncio.Queue` of Engine.IO packets (None ends the writer) that counts their characters."""
+    """Engine.IO packets (None ends the connection). A long poll takes them from here; a WebSocket is written to.
+
+    A task per connection that waits for packets would cost more than most packets do. So there is one only while a
+    client is too slow.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting_bytes = 0
+        self._wire: Wire | None = None
+        self._draining: asyncio.Task[None] | None = None
+
+    def write_to(self, wire: Wire) -> None:
+        """From now on write to `wire`, what waits first."""
+        waiting = [self.get_nowait() for _ in range(self.qsize())]
+        self._wire = wire
+        for item in waiting:
+            self.task_done()
+            self.put_nowait(item)
+
+    def send(self, message: bytes) -> None:
+        """Put an encoded Socket.IO packet."""
+        if self._draining is not None or self._wire is None or not self._wire.write_now(b"4" + message):
+            self._queue_up(Packet(MESSAGE, message.decode()))
+
+    def put_nowait(self, item: Packet | None) -> None:
+        """Put an Engine.IO packet, or None to end the connection when everything before it is written."""
+        written = (
+            item is not None
+            and self._draining is None
+            and self._wire is not None
+            and self._wire.write_now(item.encode())
+        )
+        if not written:
+            self._queue_up(item)
+
+    def _queue_up(self, item: Packet | None) -> None:
+        super().put_nowait(item)
+        if self._wire is not None and self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        wire = self._wire
+        try:
+            while wire is not None and not self.empty():
+                if not await wire.until_writable():
+                    return
+                item = self.get_nowait()
+                self.task_done()
+                if item is None:
+                    await wire.end()
+                    return
+                wire.write_now(item.encode())
+        finally:
+            self._draining = None
 
     def _put(self, item: Any) -> None:  # noqa: ANN401  # the library's packets have no type
         super()._put(item)

@@ -19,6 +19,7 @@ from engineio.packet import MESSAGE, Packet
 from models.errors import BellhopError, MessageTooLargeError, UnknownEventError, ValidationFailedError
 from models.fields import MAX_SOCKET_MESSAGE_BYTES
 from socket_server.outgoing import Outgoing
+from socket_server.websocket import WebSocketTransport
 
 if TYPE_CHECKING:
     from engineio.async_socket import AsyncSocket
@@ -85,6 +86,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
             http_compression=False,
         )
         self.eio.create_queue = Outgoing  # the library's has no bounds and does not know its size
+        self.eio._async = {**self.eio._async, "websocket": WebSocketTransport}  # noqa: SLF001  # it has no other door
         self.handler: Handler
         self._connections: dict[str, Connection] = {}
         self._connecting: set[str] = set()
@@ -93,7 +95,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
 
     def send(self, connection: Connection, packet: bytes) -> None:
         """Put an encoded Socket.IO packet to a client. Never waits; the caller watches `connection.outgoing`."""
-        connection.transport.queue.put_nowait(Packet(MESSAGE, packet.decode()))
+        connection.outgoing.send(packet)
 
     def send_error(self, connection: Connection, error: BellhopError, event: str | None) -> None:
         """Tell a client why what it sent was refused."""

@@ -13,6 +13,7 @@ import uvicorn
 
 from models.states import Priority
 from socket_server.main import Application, create_app
+from socket_server.websocket import WebSocketProtocol
 from tests.conftest import nobody, token
 from tests.models.test_log import ingest
 from tests.replica import Replica
@@ -44,7 +45,7 @@ async def running_node(settings: Settings) -> AsyncIterator[Running]:
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         application.asgi,
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=512 * 1024,
         ws_ping_interval=None,
         log_config=None,

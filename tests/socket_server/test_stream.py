@@ -39,11 +39,12 @@ async def test_ready_comes_first_and_names_the_head(node: Running, device: Make,
     assert ready.counts.unread == 3
 
 
-@pytest.mark.parametrize("transport", ["websocket", "polling"])
+@pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="+".join)
 async def test_a_notification_reaches_a_connected_user(
-    transport: str, node: Running, device: Make, arrive: Arrive
+    transports: list[str], node: Running, device: Make, arrive: Arrive
 ) -> None:
-    one = await device().connect(node.url, transports=[transport])
+    one = await device().connect(node.url, transports=transports)
+    assert one.client.transport() == transports[-1]
     await arrive(how_many=2)
     await one.reach(2)
     for frame in one.frames:
