@@ -38,6 +38,12 @@ contracts: $(DEV_READY) ## Check that the generated contracts say what the code 
 bench: $(DEV_READY) ## Measure: JSON lines and a table
 	@.venv/bin/python -m ops bench
 
+prove: $(DEV_READY) ## Break everything under load, and check that nothing is lost
+	@.venv/bin/python -m ops prove
+
+plans: $(DEV_READY) ## Explain every hot statement on a million rows
+	@.venv/bin/python -m ops plans
+
 lock: $(DEV_READY) ## Pin the newest allowed versions, with hashes
 	$(UV_COMPILE) --upgrade requirements.in -o requirements.lock
 	$(UV_COMPILE) --upgrade requirements-dev.in -o requirements-dev.lock
@@ -63,4 +69,4 @@ $(DEV_READY): | .venv/bin/python
 	@$(PIP_INSTALL) -r requirements-dev.lock
 	@touch $@ $(RUN_READY)
 
-.PHONY: help run test check lint format types imports contracts bench lock clean
+.PHONY: help run test check lint format types imports contracts bench prove plans lock clean

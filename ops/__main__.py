@@ -10,6 +10,8 @@ from ops.commands.contracts import contracts
 from ops.commands.keys import keys
 from ops.commands.migrate import migrate
 from ops.commands.parked import parked
+from ops.commands.plans import plans
+from ops.commands.prove import prove
 from ops.commands.send import send
 from ops.commands.tail import tail
 from ops.commands.token import token
@@ -22,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, migrate, token, send, tail, check_config, contracts, bench):
+for command in (up, migrate, token, send, tail, check_config, contracts, bench, prove, plans):
     app.command()(command)
 app.add_typer(keys, name="keys")
 app.add_typer(parked, name="parked")

@@ -3,7 +3,10 @@
 One load generator holds a socket per user, posts notifications, and times each from just before its POST to its
 arrival at its socket. It puts the same scenarios to Bellhop and to a Node.js stack, in turns. The way of a run:
 `session` starts the stacks and takes turns, `load` measures one run, `posting` sends, `sockets` receive, `recorder`
-keeps the books, `report` compares. docs/benchmark.md says how to read what comes out.
+keeps the books, `report` compares, and `chart` draws.
+
+What only Bellhop is put to has a module each (`under_load`, `depth`, `connections`, `storm`, `growth`), which gets its
+stacks from a `lab`, fills tables with `fill`, and returns `facts`. docs/benchmark.md says how to read what comes out.
 
 Invariants: everything is on loopback and bounded in count and time; the exit status speaks of what was lost, doubled or
 out of order, never of speed.
@@ -19,12 +22,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-_DEVELOPMENT_PACKAGES = ("picows",)  # not part of what Bellhop needs to run
+_MEASURES, _DRAWS = "picows", "matplotlib"  # not part of what Bellhop needs to run
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure. `only` names scenarios; none means all. `dev_json` names a stack that runs already."""
+    """What to measure. `only` names scenarios; none means those that are compared with the peer.
+
+    `dev_json` names a stack that runs already. `chart` is drawn from this call's runs, or from those in `results`,
+    and nothing is measured then.
+    """
 
     only: tuple[str, ...] = ()
     users: int = 500
@@ -33,14 +40,31 @@ class Options:
     scale: float = 1.0
     peer: bool = True
     dev_json: Path | None = None
+    chart: Path | None = None
+    results: Path | None = None
 
 
 def run(options: Options) -> int:
-    """Measure, print, and return the exit status."""
-    missing = [name for name in _DEVELOPMENT_PACKAGES if find_spec(name) is None]
+    """Measure, print, draw, and return the exit status."""
+    needed = [*([] if options.results else [_MEASURES]), *([_DRAWS] if options.chart else [])]
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         sys.stderr.write(f"{', '.join(missing)} is not installed; `make bench` installs what measuring needs.\n")
         return 1
+    if options.results:
+        return _drawn(options, options.results)
     from ops.bench.session import measure_all  # noqa: PLC0415  # it imports what was just looked for
 
     return measure_all(options)
+
+
+def _drawn(options: Options, results: Path) -> int:
+    from ops.bench.chart import ChartError, draw, read  # noqa: PLC0415  # only where something is drawn
+
+    try:
+        if options.chart:
+            draw(read(results), options.chart)
+    except ChartError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0

@@ -22,6 +22,16 @@ class Wire(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Backstage:
+    """What only Bellhop's own scenarios use: the REST API as a user reaches it, and the servers behind it."""
+
+    api_url: str
+    database_url: str
+    redis_url: str
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One running stack. All its addresses are on this machine's loopback."""
 
@@ -34,3 +44,4 @@ class Endpoint:
     token_of: Callable[[str], str]
     recipient: Callable[[str], dict[str, Any]]  # the fields of a request that say for which user it is
     pids: Callable[[], dict[str, int]]  # asked before and after each run: a supervisor may have restarted something
+    backstage: Backstage | None = None

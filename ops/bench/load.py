@@ -1,39 +1,31 @@
 """One measured run of one scenario against one stack: connect, send, wait, count.
 
-Bounded: it gives up `_PATIENCE_S` after the last arrival, and after `_LIMIT_S` in any case. What was accepted and did
-not arrive until then is lost, as far as the figures are concerned.
+Bounded: it gives up ten seconds after the last arrival, and after `_LIMIT_S` in any case. What was accepted and did not
+arrive until then is lost, as far as the figures are concerned.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import secrets
-import time
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ops.bench.cpu import CpuMeter
 from ops.bench.endpoint import StackError
 from ops.bench.figures import Backlog, Figures
-from ops.bench.posting import Poster
-from ops.bench.recorder import Recorder, percentile
+from ops.bench.recorder import percentile
 from ops.bench.scenarios import backlog_of
 from ops.bench.sockets import Crowd
+from ops.bench.streams import Stream, no_collector, until_all_arrived
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from ops.bench.cpu import Usage
     from ops.bench.endpoint import Endpoint
     from ops.bench.scenarios import Scenario
 
-_PATIENCE_S = 10.0
 _LIMIT_S = 300.0
-_SETTLE_S = 0.5  # what a stack still does for new connections is not part of a run
-_AFTERWARDS_S = 0.75  # late duplicates show, and acknowledgements are written, whose CPU is part of the run
-_POLL_S = 0.02
+SETTLE_S = 0.5  # what a stack still does for new connections is not part of a run
+AFTERWARDS_S = 0.75  # late duplicates show, and acknowledgements are written, whose CPU is part of the run
 
 
 async def measure(endpoint: Endpoint, scenario: Scenario, *, users: int, prefix: str, run: int = 1) -> Figures:
@@ -47,14 +39,14 @@ async def measure(endpoint: Endpoint, scenario: Scenario, *, users: int, prefix:
 
 
 async def _measure(endpoint: Endpoint, scenario: Scenario, *, users: int, prefix: str, run: int) -> Figures:
-    main = _Stream(scenario)
-    low = _Stream(backlog_of(scenario)) if scenario.backlog else None
+    main = Stream(scenario)
+    low = Stream(backlog_of(scenario)) if scenario.backlog else None
     streams = [main, low] if low else [main]
     crowd = Crowd(endpoint, prefix, {stream.name: stream.recorder for stream in streams})
     try:
         connects_per_s = await crowd.connect(users)
-        await asyncio.sleep(_SETTLE_S)
-        with _no_collector():
+        await asyncio.sleep(SETTLE_S)
+        with no_collector():
             meter = CpuMeter(endpoint.pids)
             backlog = None
             if low:
@@ -64,8 +56,8 @@ async def _measure(endpoint: Endpoint, scenario: Scenario, *, users: int, prefix
                 backlog = (arrived_before, low.recorder.arrived_count)
             else:
                 await main.post(crowd)
-            await _until_all_arrived(streams)
-            await asyncio.sleep(_AFTERWARDS_S)
+            await until_all_arrived(streams)
+            await asyncio.sleep(AFTERWARDS_S)
             usage = meter.read()
     finally:
         await crowd.close()
@@ -73,55 +65,7 @@ async def _measure(endpoint: Endpoint, scenario: Scenario, *, users: int, prefix
     return replace(figures, backlog=_backlog(low, *backlog)) if low and backlog else figures
 
 
-class _Stream:
-    """A scenario on its way through a stack, under a name that no earlier run's leftovers can carry."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self.name = secrets.token_hex(4)
-        self.scenario = scenario
-        self.recorder = Recorder(scenario.count)
-        self.statuses: dict[str, int] = {}
-        self.started = self.posted = 0.0
-
-    async def post(self, crowd: Crowd, go_on: Callable[[], bool] = lambda: True) -> None:
-        async with Poster(crowd, self.scenario, self.recorder, stream=self.name) as poster:
-            self.started = time.perf_counter()
-            await poster.post_all(go_on)
-            self.posted = time.perf_counter()
-        self.statuses = dict(poster.statuses)
-
-    @property
-    def ingest_per_s(self) -> float:
-        return round(self.recorder.sent_count / max(self.posted - self.started, 1e-9), 1)
-
-    @property
-    def end_to_end_per_s(self) -> float:
-        return round(self.recorder.arrived_count / max(self.recorder.last_arrival - self.started, 1e-9), 1)
-
-
-async def _until_all_arrived(streams: Sequence[_Stream]) -> None:
-    began = time.perf_counter()
-    while any(stream.recorder.waiting for stream in streams):
-        quiet_since = max(began, *(stream.recorder.last_arrival for stream in streams))
-        if time.perf_counter() - quiet_since > _PATIENCE_S:
-            return
-        await asyncio.sleep(_POLL_S)
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Keep this process's garbage collector from pausing it: the pause would be measured as the stack's latency."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
-
-
-def _figures(main: _Stream, crowd: Crowd, usage: Usage, *, users: int, connects_per_s: float, run: int) -> Figures:
+def _figures(main: Stream, crowd: Crowd, usage: Usage, *, users: int, connects_per_s: float, run: int) -> Figures:
     scenario, recorder = main.scenario, main.recorder
     latencies = recorder.latencies()
     p50, p95, p99, longest = (_ms(percentile(latencies, share)) for share in (0.5, 0.95, 0.99, 1.0))
@@ -156,7 +100,7 @@ def _figures(main: _Stream, crowd: Crowd, usage: Usage, *, users: int, connects_
     )
 
 
-def _backlog(low: _Stream, arrived_before: int, arrived_after: int) -> Backlog:
+def _backlog(low: Stream, arrived_before: int, arrived_after: int) -> Backlog:
     recorder = low.recorder
     accepted = recorder.sent_count - recorder.refused_count
     return Backlog(

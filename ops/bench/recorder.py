@@ -68,23 +68,24 @@ class Recorder:
 
 
 class InboxOrder:
-    """The promise of one connection: each frame starts where the last one ended, and its entries ascend within it."""
+    """The promise of one client: each frame starts where the last one ended, and its entries ascend within it."""
 
     def __init__(self) -> None:
-        self._last: int | None = None
+        self.last: int | None = None
         self.violations = 0
 
     def starts_after(self, seq: int) -> None:
-        """Take the number that `ready` names."""
-        self._last = seq
+        """Take the number that `ready` names. A client that comes back must go on from where it left off."""
+        self.violations += self.last not in {None, seq}
+        self.last = seq
 
     def frame(self, first: int, last: int, seqs: Sequence[int]) -> None:
         """Check one `inbox` frame, `first` to `last`. Numbers may be left out of it, but never swapped."""
-        follows = self._last is not None and first == self._last + 1
+        follows = self.last is not None and first == self.last + 1
         bounds = [first - 1, *seqs, last + 1]
         ascends = all(left < right for left, right in pairwise(bounds))
         self.violations += not (follows and ascends)
-        self._last = last
+        self.last = last
 
 
 def percentile(ascending: Sequence[float], share: float) -> float | None:

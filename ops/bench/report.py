@@ -8,15 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ops.bench.facts import OURS, medians
 from ops.bench.figures import median_of
 from ops.bench.scenarios import CRITICAL_IDLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ops.bench.facts import Facts
     from ops.bench.figures import Figures
 
-OURS, PEER = "bellhop", "node"
+PEER = "node"
 _METRICS = {
     "end_to_end_per_s": "notifications per s",
     "p50_ms": "p50, ms",
@@ -95,15 +97,18 @@ class Comparison:
         return ("met" if target.met(value) else "missed"), value
 
 
-def exit_status(measured: Sequence[Figures]) -> int:
+def exit_status(measured: Sequence[Figures], alone: Sequence[Facts] = ()) -> int:
     """Return 1 where Bellhop lost, doubled or disordered anything, or did not work in another way; else 0."""
-    return int(any(figures.faults() for figures in measured if figures.label == OURS))
+    compared = any(figures.faults() for figures in measured if figures.label == OURS)
+    return int(compared or any(facts.found() for facts in alone))
 
 
-def table(measured: Sequence[Figures], *, scale: float = 1.0) -> str:
+def table(measured: Sequence[Figures], alone: Sequence[Facts] = (), *, scale: float = 1.0) -> str:
     """Return everything a person wants to see, as text."""
-    comparison = Comparison(measured)
-    lines = ["", f"{'':<42}{OURS:>12}{PEER:>12}{'ratio':>9}"]
+    comparison, medians_alone = Comparison(measured), medians(alone)
+    lines = []
+    if measured:
+        lines += ["", f"{'':<42}{OURS:>12}{PEER:>12}{'ratio':>9}"]
     for scenario in comparison.scenarios:
         for metric, name in _METRICS.items():
             ours, peers = (_number(comparison.value(scenario, metric, label)) for label in (OURS, PEER))
@@ -111,11 +116,29 @@ def table(measured: Sequence[Figures], *, scale: float = 1.0) -> str:
                 f"{scenario:<21}{name:<21}{ours:>12}{peers:>12}{_times(comparison.ratio(scenario, metric)):>9}"
             )
         lines += _about_backlog(comparison, scenario)
+    lines += [line for facts in medians_alone for line in _about_facts(facts)]
     lines += ["", "Targets" if scale == 1 else f"Targets (they are for full counts; these runs had {scale:g} of them)"]
-    for target in TARGETS:
+    for target in TARGETS if measured else ():
         verdict, value = comparison.judge(target)
         lines.append(f"  {verdict:<7} {target}" + (f" ({_number(value)})" if value is not None else ""))
-    return "\n".join([*lines, *_about_faults(measured)]) + "\n"
+    lines += [line for facts in medians_alone for line in _targets_of(facts)]
+    return "\n".join([*lines, *_about_faults(measured, alone)]) + "\n"
+
+
+def _about_facts(facts: Facts) -> list[str]:
+    return ["", facts.scenario] + [
+        f"  {measure.name:<52}{_number(facts.values.get(measure.key)):>12}" for measure in facts.measures
+    ]
+
+
+def _targets_of(facts: Facts) -> list[str]:
+    lines = []
+    for measure in facts.measures:
+        if measure.bound is not None:
+            value = facts.values.get(measure.key)
+            verdict = _NOT_MEASURED if value is None else "met" if measure.met(value) else "missed"
+            lines.append(f"  {verdict:<7} {facts.scenario}: {measure} ({_number(value)})")
+    return lines
 
 
 def _about_backlog(comparison: Comparison, scenario: str) -> list[str]:
@@ -132,15 +155,17 @@ def _about_backlog(comparison: Comparison, scenario: str) -> list[str]:
     return lines
 
 
-def _about_faults(measured: Sequence[Figures]) -> list[str]:
-    ours = [figures for figures in measured if figures.label == OURS]
-    kept = ours and not any(promise in figures.faults() for figures in ours for promise in _PROMISES)
+def _about_faults(measured: Sequence[Figures], alone: Sequence[Facts]) -> list[str]:
+    ours = [figures.faults() for figures in measured if figures.label == OURS] + [facts.found() for facts in alone]
+    kept = ours and not any(promise in faults for faults in ours for promise in _PROMISES)
     verdict = "met" if kept else "missed" if ours else _NOT_MEASURED
     lines = [f"  {verdict:<7} nothing lost, duplicated or out of order"]
-    for figures in measured:
-        found = ", ".join(f"{count:,} {name}" for name, count in figures.faults().items())
-        if found:
-            lines.append(f"  {figures.label}, {figures.scenario}, run {figures.run}: {found}")
+    found = [(figures.label, figures.scenario, figures.run, figures.faults()) for figures in measured]
+    found += [(OURS, facts.scenario, facts.run, facts.found()) for facts in alone]
+    for label, scenario, run, faults in found:
+        if faults:
+            counts = ", ".join(f"{count:,} {name}" for name, count in faults.items())
+            lines.append(f"  {label}, {scenario}, run {run}: {counts}")
     return lines
 
 

@@ -1,4 +1,7 @@
-"""What is measured: how many notifications, in which portions, at which pace. Both stacks get the same."""
+"""What is compared: how many notifications, in which portions, at which pace. Both stacks get the same.
+
+Also the names of everything that can be measured, for the command line.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ BULK = Scenario("bulk", 20_000, per_request=100)
 STEADY = Scenario("steady", 2_000, rate=200)
 BRISK = Scenario("brisk", 10_000, rate=1_000)
 CRITICAL_IDLE = Scenario("critical-idle", 1_000, rate=100, priority="critical")
-CRITICAL_UNDER_LOAD = replace(CRITICAL_IDLE, name="critical-under-load", backlog=100_000)
+CRITICAL_BEHIND_BULK = replace(CRITICAL_IDLE, name="critical-behind-bulk", backlog=100_000)
 
 
 def backlog_of(scenario: Scenario) -> Scenario:
@@ -53,12 +56,22 @@ CHOICES: dict[str, tuple[Scenario, ...]] = {
     "bulk": (BULK,),
     "steady": (STEADY,),
     "brisk": (BRISK,),
-    "critical-under-load": (CRITICAL_IDLE, CRITICAL_UNDER_LOAD),
+    "critical-behind-bulk": (CRITICAL_IDLE, CRITICAL_BEHIND_BULK),
 }
+# What only Bellhop is put to, with stacks of its own; `ops.bench.alone` knows where each is measured.
+ALONE = ("critical-under-load", "inbox-depth", "connections", "storm", "growth")
+EVERYTHING = "all"
+NAMES = (*CHOICES, *ALONE, EVERYTHING)
 
 
 def chosen(names: Sequence[str], *, backlog: int, scale: float) -> list[Scenario]:
-    """Return the scenarios of these names (all, for none), with that backlog, scaled. Raises `KeyError`."""
-    scenarios = [scenario for name in names or CHOICES for scenario in CHOICES[name]]
+    """Return the comparison's scenarios of these names (all of them, for none), with that backlog, scaled."""
+    wanted = [name for name in CHOICES if name in names or EVERYTHING in names or not names]
+    scenarios = [scenario for name in wanted for scenario in CHOICES[name]]
     with_backlog = [replace(each, backlog=backlog) if each.backlog else each for each in scenarios]
     return [scenario.scaled(scale) for scenario in with_backlog]
+
+
+def chosen_alone(names: Sequence[str]) -> list[str]:
+    """Return which of these names, or of all, stand for what only Bellhop is put to."""
+    return [name for name in ALONE if name in names or EVERYTHING in names]

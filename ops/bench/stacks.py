@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.tokens import mint_token
-from ops.bench.endpoint import Endpoint, StackError, Wire
+from ops.bench.endpoint import Backstage, Endpoint, StackError, Wire
 from ops.system_user import launched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _START_S = 120.0
@@ -34,15 +34,15 @@ _FREE_PORTS = {"BELLHOP_API_PORT": "0", "BELLHOP_SOCKET_PORT": "0", "BELLHOP_FLO
 
 
 @contextmanager
-def own_stack(data_dir: Path) -> Iterator[Endpoint]:
-    """Run a stack on an empty directory for the block. Raises `StackError`."""
+def own_stack(data_dir: Path, environment: Mapping[str, str] | None = None) -> Iterator[Endpoint]:
+    """Run a stack on an empty directory for the block, with `environment` on top. Raises `StackError`."""
     inherited = {name: value for name, value in os.environ.items() if name not in _without_prefix()}
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             launched([sys.executable, "-m", "ops", "up"], death_signal=signal.SIGINT),
             cwd=_CHECKOUT,
-            env={**inherited, **_FREE_PORTS, "BELLHOP_DATA_DIR": str(data_dir)},
+            env={**inherited, **_FREE_PORTS, **(environment or {}), "BELLHOP_DATA_DIR": str(data_dir)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -71,6 +71,7 @@ def running_stack(dev_json: Path) -> Endpoint:
         token_of=lambda user: mint_token(dev["secret_key"], tenant=dev["tenant"], user=user, ttl_s=_TOKEN_TTL_S)[0],
         recipient=lambda user: {"to": {"user": user}},
         pids=lambda: dict(_read(dev_json)["pids"]),
+        backstage=Backstage(dev["api_url"], dev["database_url"], dev["redis_url"], dev["tenant"]),
     )
 
 

@@ -20,7 +20,7 @@ from models.database import Database, connect
 from models.inbox import InboxStore
 from models.queries import ingest as ingest_sql
 from models.states import Action, ListStatus, Priority
-from tests.replica import Replica
+from ops.prove.replica import Replica
 from workers.dispatch import dispatch_batch
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import socketio
 import uvicorn
 
 from models.states import Priority
+from ops.prove.replica import Replica
 from socket_server.main import Application, create_app
 from socket_server.websocket import WebSocketProtocol
 from tests.conftest import nobody, token
 from tests.models.test_log import ingest
-from tests.replica import Replica
 from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:

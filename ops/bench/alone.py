@@ -1,0 +1,21 @@
+"""Where each scenario is measured that only Bellhop is put to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ops.bench import connections, depth, growth, storm, under_load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ops.bench.facts import Facts
+    from ops.bench.lab import Lab
+
+MEASURED_BY: dict[str, Callable[[Lab], Iterator[Facts]]] = {
+    under_load.NAME: under_load.run,
+    depth.NAME: depth.run,
+    connections.NAME: connections.run,
+    storm.NAME: storm.run,
+    growth.NAME: growth.run,
+}

@@ -1,0 +1,166 @@
+"""The hot statements of `models/queries`, each with parameters as the product gives them, for the rows of `fill`.
+
+What is not here runs when an operator asks for it, or once per process: lists of keys, what is parked, replay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from models.queries import dispatch, ingest, keys, receipts, recover
+from ops.plans.fill import MOST_RECIPIENTS, TENANT, WIDE_ID
+from ops.plans.inbox_statements import acting, reading
+from ops.plans.statement import Hot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from models.database import Connection
+    from ops.plans.fill import Size
+
+_NEW_ID = "ffffffff-0000-7000-8000-{:012x}"  # past all that are there, as a new version 7 is
+_DUE_PRIORITY = 2
+_CLAIMS = (1, 50, 500, 5_000)
+_BATCH = 500
+_ACKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows that the statements are about: one of the notifications, and a batch of the outbox."""
+
+    notification_id: str
+    keys: tuple[str, ...]
+    batch: tuple[tuple[int, str], ...]  # position and notification
+
+    @classmethod
+    def of(cls, connection: Connection) -> Sample:
+        """Take it from what is there; where nothing is, invent it: a plan can be made before there are rows."""
+        known = connection.execute(
+            "SELECT id::text AS id, idempotency_key AS key FROM notification "
+            "WHERE tenant = %s AND idempotency_key > '' LIMIT 100",
+            (TENANT,),
+        ).fetchall()
+        due = connection.execute(
+            "SELECT position, notification_id::text AS id FROM outbox WHERE priority = %s ORDER BY position LIMIT %s",
+            (_DUE_PRIORITY, _BATCH),
+        ).fetchall()
+        return cls(
+            known[0]["id"] if known else _NEW_ID.format(0),
+            tuple(row["key"] for row in known) or ("key",),
+            tuple((row["position"], row["id"]) for row in due) or ((1, _NEW_ID.format(0)),),
+        )
+
+
+def hot_statements(size: Size, sample: Sample) -> list[Hot]:
+    """Return all of them, in the order in which a notification travels."""
+    return [*_accepting(sample), *_dispatching(size, sample), *reading(size), *acting(size), *_around(size, sample)]
+
+
+def _accepting(sample: Sample) -> Iterator[Hot]:
+    for count in (1, 100):
+        yield Hot(
+            f"ingest {count}",
+            f"POST: write {count} new notification{'s' * (count > 1)} and what is to be dispatched",
+            ingest.INSERT_IF_NEW,
+            {"rows": _json([_draft(nth, f"new-{nth}") for nth in range(count)])},
+            writes=True,
+        )
+    yield Hot(
+        "ingest again 100",
+        "POST repeated with the same keys: writes nothing",
+        ingest.INSERT_IF_NEW,
+        {"rows": _json([_draft(nth, key) for nth, key in enumerate(sample.keys)])},
+        writes=True,
+    )
+    for known in (sample.keys[:1], sample.keys):
+        asked = [{"ord": nth, "tenant": TENANT, "idempotency_key": key} for nth, key in enumerate(known)]
+        yield Hot(
+            f"idempotency look-up {1 if known is not sample.keys else 100}",
+            "POST repeated: find what the keys were used for",
+            ingest.FIND_BY_IDEMPOTENCY_KEY,
+            {"keys": _json(asked)},
+        )
+
+
+def _draft(nth: int, key: str) -> dict[str, Any]:
+    return {
+        "ord": nth,
+        "id": _NEW_ID.format(nth),
+        "tenant": TENANT,
+        "type": "shop.order.shipped",
+        "domain": "shop",
+        "priority": 2,
+        "title": f"Order {nth}",
+        "body": "On its way. " * 8,
+        "data": {"nth": nth},
+        "audience": {"user": "u_1"},
+        "idempotency_key": key,
+        "body_hash": "00" * 32,
+    }
+
+
+def _dispatching(size: Size, sample: Sample) -> Iterator[Hot]:
+    for limit in _CLAIMS:
+        yield Hot(
+            f"claim {limit:,}",
+            f"worker: lock the first {limit:,} due rows of a priority, and read what they are about",
+            dispatch.claim_due(limit),
+            {"priority": _DUE_PRIORITY},
+            writes=True,
+        )
+    rows = [
+        {
+            "tenant": TENANT,
+            "user_id": f"u_{1 + nth % size.inboxes}",
+            "nth": 1 + nth // size.inboxes,
+            "notification_id": notification_id,
+            "domain": "shop",
+            "type": "shop.order.shipped",
+        }
+        for nth, (_, notification_id) in enumerate(sample.batch)
+    ]
+    for name, chosen in (("deliver 1", slice(1)), ("deliver 500", slice(None))):
+        positions = [position for position, _ in sample.batch[chosen]]
+        yield Hot(
+            name,
+            "worker: number the inboxes, write the deliveries, delete what was dispatched",
+            dispatch.DELIVER,
+            {"rows": _json(rows[chosen]), "priority": _DUE_PRIORITY, "positions": positions},
+            writes=True,
+        )
+    position = {"position": sample.batch[0][0]}
+    yield Hot(
+        "retry later", "worker: a row that failed", dispatch.RETRY_LATER, {**position, "delay_s": 1.0}, writes=True
+    )
+    yield Hot("park", "worker: a row that failed for good", dispatch.PARK, {**position, "reason": "no"}, writes=True)
+
+
+def _around(size: Size, sample: Sample) -> Iterator[Hot]:
+    acks = [{"tenant": TENANT, "user_id": f"u_{1 + nth}", "seq": 1_000_000} for nth in range(min(_ACKS, size.inboxes))]
+    yield Hot(
+        f"receipts {_ACKS}",
+        "socket node, every half second: what its clients hold",
+        receipts.RECORD_ACKS_IF_AHEAD,
+        {"acks": _json(acks)},
+        writes=True,
+    )
+    yield Hot("outbox counts", "sweep, every second: what waits, and for how long", recover.OUTBOX_BY_PRIORITY, {})
+    yield Hot("parked", "sweep, every second: how many are parked", recover.COUNT_PARKED, {})
+    for name, wanted in (("one recipient", sample.notification_id), (f"{MOST_RECIPIENTS:,} recipients", WIDE_ID)):
+        yield Hot(
+            f"notification, {name}",
+            "GET a notification: its status, and its counts over all recipients",
+            ingest.GET_NOTIFICATION,
+            {"tenant": TENANT, "id": wanted},
+        )
+    yield Hot("events", "GET a notification: what befell it", ingest.GET_EVENTS, {"id": sample.notification_id})
+    yield Hot("api key", "every few seconds per key and process: who calls", keys.FIND_KEY_IF_LIVE, {"id": "k_7"})
+    yield Hot("tenant", "every few seconds per tenant and process: its secret", keys.GET_TENANT, {"tenant": TENANT})
+
+
+def _json(rows: Sequence[dict[str, Any]]) -> str:
+    return orjson.dumps(rows).decode()

@@ -1,0 +1,141 @@
+"""The sending side: backends that post one request after another, each until it has an answer.
+
+Invariant: a poster's next request leaves after the answer to its last one, so the order of posting is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from models.states import Priority
+from ops.prove.alarm import ViolationError
+from ops.prove.ledger import Posted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ops.prove.calls import Answer, Caller
+    from ops.prove.ledger import Ledger
+
+_ACCEPTED = 202
+_BULK, _BULK_SIZE = 0.25, (2, 40)
+_SEVERAL, _SEVERAL_USERS = 0.2, (2, 12)
+_EXPIRES, _EXPIRES_S = 0.06, (0.2, 4.0)
+_LATER, _LATER_S = 0.05, (0.2, 3.0)
+_AGAIN = 0.03  # how often what was answered is posted once more
+_BUSY_USERS, _BUSY = 0.02, 0.35  # this share of the users gets that share of all notifications
+_LONGEST_BODY = 3_000
+_LARGE, _LARGEST_DATA = 0.5, 12_000  # how often a busy user gets much at once: what is not read must add up
+_PRIORITIES = tuple(str(priority) for priority in Priority)
+_WEIGHTS = (1, 2, 5, 2)
+
+
+class Poster:
+    """One backend that posts in sequence."""
+
+    def __init__(self, number: int, caller: Caller, ledger: Ledger, users: Sequence[str], seed: int) -> None:
+        self.number = number
+        self._caller = caller
+        self._ledger = ledger
+        self._users = users
+        self._busy = users[: max(1, int(len(users) * _BUSY_USERS))]
+        self._generator = random.Random(f"{seed}/{number}")  # noqa: S311  # to be repeated, not to be secret
+        self._nth = 0
+        self._prefix = f"prove-{seed}-{number}"
+
+    async def post_at(self, rate: float, headers: dict[str, str], stop: asyncio.Event) -> None:
+        """Post `rate` notifications a second until told to stop; ends when everything is answered."""
+        while not stop.is_set():
+            generator = self._generator
+            if generator.random() < _BULK:
+                count = generator.randint(*_BULK_SIZE)
+                await self.bulk([self.draw() for _ in range(count)], headers)
+            else:
+                count = 1
+                await self.single(self.draw(), headers)
+            try:
+                async with asyncio.timeout(count / rate * generator.uniform(0.5, 1.5)):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    def draw(self) -> Posted:
+        """Make up a notification."""
+        generator = self._generator
+        now = datetime.now(UTC)
+        many = generator.random() < _SEVERAL
+        users = {self._user() for _ in range(generator.randint(*_SEVERAL_USERS) if many else 1)}
+        later = now + timedelta(seconds=generator.uniform(*_LATER_S)) if generator.random() < _LATER else None
+        expires = None
+        if generator.random() < _EXPIRES:
+            expires = (later or now) + timedelta(seconds=generator.uniform(*_EXPIRES_S))
+        priority = generator.choices(_PRIORITIES, _WEIGHTS)[0]
+        return self.posted(tuple(sorted(users)), priority, deliver_at=later, expires_at=expires)
+
+    def posted(
+        self,
+        users: tuple[str, ...],
+        priority: str,
+        *,
+        deliver_at: datetime | None = None,
+        expires_at: datetime | None = None,
+    ) -> Posted:
+        """Return the next notification of this poster."""
+        self._nth += 1
+        return Posted(f"{self._prefix}-{self._nth}", self.number, self._nth, users, priority, deliver_at, expires_at)
+
+    def _user(self) -> str:
+        return self._generator.choice(self._busy if self._generator.random() < _BUSY else self._users)
+
+    async def single(self, posted: Posted, headers: dict[str, str]) -> None:
+        """Post one."""
+        body = self._body(posted)
+        headers = {**headers, "Idempotency-Key": posted.key}
+        answer = await self._until_answered("/v1/notifications", body, headers)
+        self._ledger.accept(posted, answer.json["id"])
+        if self._generator.random() < _AGAIN:
+            answer = await self._until_answered("/v1/notifications", body, headers)
+            self._ledger.accept(posted, answer.json["id"])
+            if answer.headers.get("Idempotent-Replayed") != "true":
+                msg = f"the key {posted.key} was posted again and not answered as a replay"
+                raise ViolationError(msg)
+
+    async def bulk(self, posted: Sequence[Posted], headers: dict[str, str]) -> None:
+        """Post several at once."""
+        items = [{**self._body(each), "idempotency_key": each.key} for each in posted]
+        answer = await self._until_answered("/v1/notifications/bulk", {"notifications": items}, headers)
+        for each, result in zip(posted, answer.json["results"], strict=True):
+            if result["status"] == "rejected":
+                msg = f"an item of a bulk, {each.key}, was rejected: {result['error']}"
+                raise ViolationError(msg)
+            self._ledger.accept(each, result["id"])
+
+    async def _until_answered(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> Answer:
+        answer = await self._caller.until_answered(
+            "POST", path, statuses=self._ledger.statuses, headers=headers, body=body
+        )
+        self._ledger.retries += answer.tries - 1
+        return answer.expect(_ACCEPTED, what=f"a notification of poster {self.number}")
+
+    def _body(self, posted: Posted) -> dict[str, Any]:
+        one = len(posted.users) == 1
+        generator = random.Random(posted.key)  # noqa: S311  # the same at each try
+        large = one and posted.users[0] in self._busy and generator.random() < _LARGE
+        body: dict[str, Any] = {
+            "to": {"user": posted.users[0]} if one else {"users": list(posted.users)},
+            "type": f"{('shop', 'tasks', 'blog')[posted.nth % 3]}.proof.posted",
+            "priority": posted.priority,
+            "title": f"{posted.poster}: {posted.nth}",
+            "body": "x" * generator.randrange(_LONGEST_BODY),
+            "data": {"poster": posted.poster, "nth": posted.nth},
+        }
+        if large:
+            body["data"]["much"] = "y" * generator.randrange(_LARGEST_DATA)
+        if posted.deliver_at is not None:
+            body["deliver_at"] = posted.deliver_at.isoformat()
+        if posted.expires_at is not None:
+            body["expires_at"] = posted.expires_at.isoformat()
+        return body

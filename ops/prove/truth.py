@@ -1,0 +1,149 @@
+"""What the database says of a whole seed, read at once when nothing moves any more. Thin: it decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from models.states import Priority
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_CONNECT_S = 5
+_NOTIFICATIONS = """
+SELECT id::text, priority, audience, idempotency_key AS key, deliver_at, expires_at FROM notification
+"""
+_DELIVERIES = """
+SELECT i.user_id AS "user", d.seq, d.notification_id::text AS id, d.delivered_at,
+       d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL AS unread,
+       d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL AS unseen
+FROM delivery d JOIN inbox i ON i.id = d.inbox_id ORDER BY i.user_id, d.seq
+"""
+_CHANGES = """
+SELECT i.user_id AS "user", c.seq, c.action FROM inbox_change c JOIN inbox i ON i.id = c.inbox_id
+"""
+_INBOXES = 'SELECT user_id AS "user", last_seq, unread, unseen FROM inbox'
+_EVENTS = "SELECT notification_id::text AS id, event, at FROM notification_event"
+_PARKED = "SELECT notification_id::text AS id, reason FROM parked"
+_OUTBOX = "SELECT count(*) AS waiting FROM outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One row of `notification`."""
+
+    key: str | None
+    users: tuple[str, ...]
+    priority: str
+    deliver_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One row of `delivery`."""
+
+    user: str
+    seq: int
+    id: str
+    delivered_at: datetime
+    unread: bool
+    unseen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of `inbox_change`."""
+
+    user: str
+    seq: int
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """One row of `inbox`."""
+
+    user: str
+    last_seq: int
+    unread: int
+    unseen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of `notification_event`."""
+
+    id: str
+    event: str
+    at: datetime
+
+
+@dataclass(slots=True)
+class Truth:
+    """Everything."""
+
+    notifications: dict[str, Notification] = field(default_factory=dict)
+    deliveries: list[Delivery] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    inboxes: dict[str, Inbox] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    parked: dict[str, str] = field(default_factory=dict)
+    outbox: int = 0
+
+    @property
+    def expired(self) -> list[Event]:
+        """The events of those that expired."""
+        return [event for event in self.events if event.event == "expired"]
+
+    def counts(self) -> dict[str, int]:
+        """Return what the metrics count."""
+        return {
+            "accepted": len(self.notifications),
+            "dispatched": len({delivery.id for delivery in self.deliveries}),
+            "deliveries": len(self.deliveries),
+            "expired": len(self.expired),
+        }
+
+
+async def connect(url: str) -> psycopg.AsyncConnection[dict[str, Any]]:
+    """Open a connection of the proof's own, known by its name. Raises `psycopg.OperationalError`."""
+    return await psycopg.AsyncConnection.connect(
+        url, autocommit=True, row_factory=dict_row, connect_timeout=_CONNECT_S, application_name="bellhop prove"
+    )
+
+
+async def read(database_url: str) -> Truth:
+    """Read the database. Raises `psycopg.OperationalError`."""
+    async with await connect(database_url) as database:
+
+        async def rows(statement: str) -> list[dict[str, Any]]:
+            return await (await database.execute(statement)).fetchall()
+
+        return Truth(
+            notifications={row["id"]: _notification(row) for row in await rows(_NOTIFICATIONS)},
+            deliveries=[Delivery(**row) for row in await rows(_DELIVERIES)],
+            changes=[Change(**row) for row in await rows(_CHANGES)],
+            inboxes={row["user"]: Inbox(**row) for row in await rows(_INBOXES)},
+            events=[Event(**row) for row in await rows(_EVENTS)],
+            parked={row["id"]: row["reason"] for row in await rows(_PARKED)},
+            outbox=(await rows(_OUTBOX))[0]["waiting"],
+        )
+
+
+async def heads(database_url: str) -> tuple[int, dict[str, int]]:
+    """Return how many rows wait in the outbox, and each inbox's last number. Raises `psycopg.OperationalError`."""
+    async with await connect(database_url) as database:
+        (waiting,) = await (await database.execute(_OUTBOX)).fetchall()
+        rows = await (await database.execute(_INBOXES)).fetchall()
+        return waiting["waiting"], {row["user"]: row["last_seq"] for row in rows}
+
+
+def _notification(row: dict[str, Any]) -> Notification:
+    audience = row["audience"]
+    users = (audience["user"],) if "user" in audience else tuple(audience["users"])
+    return Notification(row["key"], users, str(Priority.of_rank(row["priority"])), row["deliver_at"], row["expires_at"])

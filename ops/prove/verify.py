@@ -1,0 +1,198 @@
+"""The promises, each a function that returns, or raises `ViolationError` and says what does not hold. Pure.
+
+They look at a system in which nothing moves any more: everything was answered, mended, and given its time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from ops.prove.alarm import ViolationError, some
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ops.prove.ledger import Ledger, Posted
+    from ops.prove.truth import Truth
+
+
+def everything(ledger: Ledger, truth: Truth) -> None:
+    """Check all that the database and the ledger say between them."""
+    what_was_accepted_is_there_and_nothing_else(ledger, truth)
+    nothing_waits(truth)
+    each_is_where_it_belongs_once(ledger, truth)
+    times_were_kept(truth)
+    numbers_have_no_gap(truth)
+    order_was_kept(ledger, truth)
+    counters_are_right(truth)
+    books_balance(truth)
+    actions_stand_in_the_log(ledger, truth)
+
+
+def what_was_accepted_is_there_and_nothing_else(ledger: Ledger, truth: Truth) -> None:
+    """Check that each answer's id is a row as it was posted, and that each row was answered to somebody."""
+    _none(ledger.accepted.keys() - truth.notifications.keys(), "accepted, and not in the database")
+    _none(truth.notifications.keys() - ledger.accepted.keys(), "in the database, and accepted from nobody")
+    other = [
+        notification_id
+        for notification_id, posted in ledger.accepted.items()
+        if ((row := truth.notifications[notification_id]).key or "") != posted.key
+        or set(row.users) != set(posted.users)
+        or row.priority != posted.priority
+    ]
+    _none(other, "stored otherwise than they were posted")
+
+
+def nothing_waits(truth: Truth) -> None:
+    """Check that the outbox is empty and nothing is parked."""
+    if truth.outbox:
+        msg = f"{truth.outbox} rows still wait in the outbox"
+        raise ViolationError(msg)
+    _none((f"{key} ({reason})" for key, reason in truth.parked.items()), "parked")
+
+
+def each_is_where_it_belongs_once(ledger: Ledger, truth: Truth) -> None:
+    """Check that there is one delivery for each recipient and none for others, or one event that says it expired."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for delivery in truth.deliveries:
+        found[delivery.id][delivery.user] += 1
+    _none(found.keys() - ledger.accepted.keys(), "delivered, and accepted from nobody")
+    expired = Counter(event.id for event in truth.expired)
+    for notification_id, posted in ledger.accepted.items():
+        wrong = _wrongly_delivered(posted, found[notification_id], expired[notification_id])
+        if wrong:
+            msg = f"notification {notification_id} of {posted.key}: {wrong}"
+            raise ViolationError(msg)
+
+
+def _wrongly_delivered(posted: Posted, found: Counter[str], expired: int) -> str:
+    if doubled := [user for user, times in found.items() if times > 1]:
+        return f"delivered more than once to {some(doubled)}"
+    if expired:
+        if posted.expires_at is None:
+            return "expired, though it never does"
+        return "expired, and delivered all the same" if found else "expired twice" if expired > 1 else ""
+    if missing := set(posted.users) - found.keys():
+        return f"not delivered to {some(missing)}"
+    if others := found.keys() - set(posted.users):
+        return f"delivered to {some(others)}, for whom it was not"
+    return ""
+
+
+def times_were_kept(truth: Truth) -> None:
+    """Check that nothing was delivered before its time or after its end, and that nothing ended early."""
+    for delivery in truth.deliveries:
+        row = truth.notifications[delivery.id]
+        if row.expires_at is not None and delivery.delivered_at >= row.expires_at:
+            msg = f"notification {delivery.id} was delivered at {delivery.delivered_at}, after it expired"
+            raise ViolationError(msg)
+        if row.deliver_at is not None and delivery.delivered_at < row.deliver_at:
+            msg = f"notification {delivery.id} was delivered at {delivery.delivered_at}, before {row.deliver_at}"
+            raise ViolationError(msg)
+    for event in truth.expired:
+        until = truth.notifications[event.id].expires_at
+        if until is None or event.at < until:
+            msg = f"notification {event.id} expired at {event.at}, before {until}"
+            raise ViolationError(msg)
+
+
+def numbers_have_no_gap(truth: Truth) -> None:
+    """Check that deliveries and changes of an inbox together have the numbers from 1 to its last, each once."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for delivery in truth.deliveries:
+        numbers[delivery.user].append(delivery.seq)
+    for change in truth.changes:
+        numbers[change.user].append(change.seq)
+    for user, inbox in truth.inboxes.items():
+        found = sorted(numbers[user])
+        if found != list(range(1, inbox.last_seq + 1)):
+            doubled = [number for number, times in Counter(found).items() if times > 1]
+            missing = set(range(1, inbox.last_seq + 1)) - set(found)
+            msg = (
+                f"the inbox of {user}, whose last number is {inbox.last_seq}, has {len(found)} entries: "
+                f"missing {some(missing)}, doubled {some(doubled)}"
+            )
+            raise ViolationError(msg)
+    _none(numbers.keys() - truth.inboxes.keys(), "users with entries and without an inbox")
+
+
+def order_was_kept(ledger: Ledger, truth: Truth) -> None:
+    """Check that what one poster sent in turn to one user in one priority is numbered in that order.
+
+    What was to be delivered later has its turn later, so it is left out.
+    """
+    streams: dict[tuple[str, int, str], list[tuple[int, int]]] = defaultdict(list)
+    for delivery in truth.deliveries:
+        posted = ledger.accepted[delivery.id]
+        if posted.deliver_at is None:
+            streams[delivery.user, posted.poster, posted.priority].append((delivery.seq, posted.nth))
+    for (user, poster, priority), stream in streams.items():
+        for (seq, nth), (next_seq, next_nth) in pairwise(sorted(stream)):
+            if next_nth <= nth:
+                msg = (
+                    f"{user} has the {priority} notification {nth} of poster {poster} under {seq}, "
+                    f"and {next_nth} of the same after it, under {next_seq}"
+                )
+                raise ViolationError(msg)
+
+
+def counters_are_right(truth: Truth) -> None:
+    """Check that an inbox's counters are what counting its deliveries gives."""
+    unread = Counter(delivery.user for delivery in truth.deliveries if delivery.unread)
+    unseen = Counter(delivery.user for delivery in truth.deliveries if delivery.unseen)
+    for user, inbox in truth.inboxes.items():
+        if (inbox.unread, inbox.unseen) != (unread[user], unseen[user]):
+            msg = (
+                f"the inbox of {user} says {inbox.unread} unread and {inbox.unseen} unseen; "
+                f"its deliveries are {unread[user]} and {unseen[user]}"
+            )
+            raise ViolationError(msg)
+
+
+def books_balance(truth: Truth) -> None:
+    """Check that what was accepted is what was dispatched, cancelled, suppressed, expired, or parked."""
+    counts = truth.counts()
+    cancelled = len({event.id for event in truth.events if event.event == "cancelled"})
+    suppressed = len({event.id for event in truth.events if event.event == "suppressed"})
+    parts = (counts["dispatched"], cancelled, suppressed, counts["expired"], len(truth.parked))
+    if counts["accepted"] != sum(parts):
+        msg = (
+            f"{counts['accepted']} accepted are not {parts[0]} dispatched + {parts[1]} cancelled + {parts[2]} "
+            f"suppressed + {parts[3]} expired + {parts[4]} parked"
+        )
+        raise ViolationError(msg)
+
+
+def actions_stand_in_the_log(ledger: Ledger, truth: Truth) -> None:
+    """Check that each action that was confirmed to have changed something stands under the number that was told."""
+    log = {(change.user, change.seq): change.action for change in truth.changes}
+    for acted in ledger.acted:
+        found = log.get((acted.user, acted.seq))
+        if found != acted.action:
+            msg = f"{acted.action} of {acted.user} was confirmed as number {acted.seq}, which is {found or 'no change'}"
+            raise ViolationError(msg)
+
+
+def metrics_are_within(metrics: Mapping[str, float], truth: Mapping[str, int]) -> None:
+    """Check that no counter, summed over all processes that ever lived, says more than the database."""
+    for name, counted in metrics.items():
+        if counted > truth[name]:
+            msg = f"the metrics count {counted:.0f} {name}; the database holds {truth[name]}"
+            raise ViolationError(msg)
+
+
+def deltas_are_equal(metrics: Mapping[str, float], truth: Mapping[str, int]) -> None:
+    """Check that, where nothing died, metrics and database have grown by the same."""
+    differing = {name: (counted, truth[name]) for name, counted in metrics.items() if counted != truth[name]}
+    for name, (counted, held) in differing.items():
+        msg = f"in the quiet round the metrics counted {counted:.0f} {name}, and the database {held}"
+        raise ViolationError(msg)
+
+
+def _none(wrong: Iterable[str], what: str) -> None:
+    found = sorted(wrong)
+    if found:
+        msg = f"{len(found)} {what}: {some(found)}"
+        raise ViolationError(msg)

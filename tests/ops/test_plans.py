@@ -1,0 +1,295 @@
+"""Hot statements keep to their indexes, even with plans from empty tables, and are as many for a hundred as for one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from models.contracts import InboxQuery
+from models.database import connect
+from models.states import Action, ListStatus, Priority
+from ops.__main__ import app
+from ops.plans import session
+from ops.plans.explain import Explainer, Kind
+from ops.plans.fill import BIG_TABLES, Size, fill, row_counts, tidy_up
+from ops.plans.plan import Plan
+from ops.plans.report import Finding, as_text, exit_status
+from ops.plans.statement import Hot
+from ops.plans.statements import Sample, hot_statements
+from tests.conftest import as_user, notification
+from tests.models.test_log import arrive, ingest, store
+from workers.dispatch import dispatch_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import httpx
+
+    from models.database import Connection
+    from models.settings import Settings
+
+SIZE = Size.of(20_000)
+BULK = "/v1/notifications/bulk"
+BY_TYPE = Hot(
+    "by type", "no index begins with it", "SELECT * FROM delivery WHERE type = %(type)s", {"type": "shop.sale"}
+)
+
+
+# Over few inboxes or notifications Postgres joins by hash and reads them all, and keeps that plan while they grow.
+KNOWN = {
+    *("heads 1", "heads 256", "log, near the head", "log, far behind", "log, 50 users"),
+    *("claim 500", "claim 5,000", "receipts 256", "notification, one recipient", "notification, 1,000 recipients"),
+}
+
+
+def plans_from_when_tables_were_empty(connection: Connection, database_url: str) -> Iterator[Finding]:
+    explainer = Explainer(connection)
+    empty = hot_statements(SIZE, Sample.of(connection))
+    for hot in empty:
+        explainer.plan(hot, Kind.GENERIC, analyze=False)
+    fill(database_url, SIZE)
+    for hot in hot_statements(SIZE, Sample.of(connection)):
+        kept = explainer.plan(hot, Kind.GENERIC)
+        yield Finding(hot, kept, kept)
+
+
+def read_whole(findings: Iterator[Finding]) -> dict[str, list[str]]:
+    return {finding.hot.name: finding.read_whole() for finding in findings if finding.read_whole()}
+
+
+def claims_of(findings: Iterator[Finding]) -> dict[str, Plan]:
+    return {finding.hot.name: finding.generic for finding in findings if finding.hot.name.startswith("claim")}
+
+
+# --- plans -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_plans_made_on_empty_tables_read_no_big_table_whole(
+    connection: Connection, database_url: str, analyzed: bool
+) -> None:
+    if analyzed:
+        tidy_up(database_url)
+    assert read_whole(plans_from_when_tables_were_empty(connection, database_url)).keys() <= KNOWN
+
+
+def test_a_claim_with_a_plan_made_on_empty_tables_reads_what_it_claims_and_no_more(
+    connection: Connection, database_url: str
+) -> None:
+    claims = claims_of(plans_from_when_tables_were_empty(connection, database_url))
+    assert {name: plan.read for name, plan in claims.items()} == {
+        name: 2 * plan.rows for name, plan in claims.items()
+    }  # of the outbox, and of notification
+    assert claims["claim 50"].rows == 50
+
+
+def test_without_the_switches_such_a_claim_would_read_and_sort_everything_that_is_due(database_url: str) -> None:
+    with connect(database_url) as connection:
+        for switch in ("enable_seqscan", "enable_bitmapscan", "enable_sort"):
+            connection.execute(f"SET {switch} = on")
+        claims = claims_of(plans_from_when_tables_were_empty(connection, database_url))
+    assert claims["claim 50"].rows == 50
+    assert claims["claim 50"].read >= SIZE.due / len(Priority)
+
+
+def test_plans_made_with_statistics_read_no_big_table_whole(connection: Connection, database_url: str) -> None:
+    fill(database_url, SIZE)
+    tidy_up(database_url)
+    findings = list(session.look(connection, SIZE))
+    assert read_whole(iter(findings)).keys() <= KNOWN
+    assert exit_status([finding for finding in findings if finding.hot.name not in KNOWN]) == 0
+
+
+@pytest.mark.parametrize("seqscan", ["on", "off"])
+def test_the_check_sees_a_statement_that_has_no_index(connection: Connection, database_url: str, seqscan: str) -> None:
+    fill(database_url, SIZE)
+    tidy_up(database_url)
+    connection.execute(f"SET enable_seqscan = {seqscan}")
+    explainer = Explainer(connection)
+    finding = Finding(BY_TYPE, explainer.plan(BY_TYPE, Kind.CUSTOM), explainer.plan(BY_TYPE, Kind.GENERIC))
+    assert finding.read_whole()
+    assert exit_status([finding]) == 1
+    assert f"- by type: {finding.read_whole()[0]}" in as_text([finding])
+
+
+def test_an_index_scan_without_a_condition_counts_as_reading_the_whole() -> None:
+    scan = {"Node Type": "Index Scan", "Index Name": "delivery_pkey", "Relation Name": "delivery"}
+    assert Plan({"Node Type": "Limit", "Plans": [scan]}, 0).read_whole() == [
+        "Index Scan using delivery_pkey on delivery"
+    ]
+    assert Plan({**scan, "Index Cond": "(inbox_id = 1)"}, 0).read_whole() == []
+    assert Plan({**scan, "Relation Name": "parked"}, 0).read_whole() == []
+
+
+def test_rows_that_a_filter_drops_are_counted_as_thrown_away() -> None:
+    scan = {
+        "Node Type": "Index Scan",
+        "Relation Name": "delivery",
+        "Index Cond": "(inbox_id = 1)",
+        "Actual Rows": 1,
+        "Actual Loops": 2,
+        "Rows Removed by Filter": 5_000,
+    }
+    plan = Plan(scan, 0)
+    assert (plan.read, plan.thrown_away) == (10_002, 10_000)
+    assert plan.wasteful() == "threw 10,000 of 10,002 rows away"
+    assert Plan({**scan, "Rows Removed by Filter": 5}, 0).wasteful() == ""
+
+
+def test_explaining_leaves_everything_as_it_was(connection: Connection, database_url: str) -> None:
+    fill(database_url, SIZE)
+    before = row_counts(connection)
+    inboxes = connection.execute("SELECT * FROM inbox ORDER BY id").fetchall()
+    list(session.look(connection, SIZE))
+    assert row_counts(connection) == before
+    assert connection.execute("SELECT * FROM inbox ORDER BY id").fetchall() == inboxes
+
+
+def test_the_rows_agree_with_each_other_as_if_the_product_had_written_them(
+    connection: Connection, database_url: str
+) -> None:
+    fill(database_url, SIZE)
+    counts = row_counts(connection)
+    assert all(counts[table] for table in BIG_TABLES)
+    assert counts["outbox"] == SIZE.due + SIZE.later
+    wrong = """
+    SELECT i.id FROM inbox i JOIN LATERAL (
+        SELECT count(*) AS entries, count(n.id) AS said,
+               count(*) FILTER (WHERE d.read_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL) AS unread,
+               count(*) FILTER (WHERE d.seen_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL) AS unseen
+        FROM delivery d LEFT JOIN notification n ON n.id = d.notification_id AND n.type = d.type
+             AND n.domain = d.domain AND n.priority = d.priority
+        WHERE d.inbox_id = i.id
+    ) d ON true
+    CROSS JOIN LATERAL (SELECT count(*) AS entries FROM inbox_change c WHERE c.inbox_id = i.id) c
+    WHERE d.said <> d.entries OR d.entries + c.entries < i.last_seq OR (d.unread, d.unseen) <> (i.unread, i.unseen)
+    """
+    assert connection.execute(wrong).fetchall() == []
+
+
+def test_the_command_uses_a_postgres_of_its_own_and_writes_what_it_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    document = tmp_path / "docs" / "plans.md"
+    document.parent.mkdir()
+    monkeypatch.setattr(session, "DOCUMENT", document)
+    monkeypatch.setenv("BELLHOP_DATA_DIR", str(tmp_path / "data"))
+    result = CliRunner().invoke(app, ["plans", "--deliveries", "10000", "--write"])
+    assert result.exit_code == int("Read whole, which must not be" in result.stdout), result.output
+    text = document.read_text()
+    assert "python -m ops plans --deliveries 10000 --write" in text
+    assert "delivery 10,100" in text
+    assert "### claim 500" in text
+    assert str(tmp_path) not in text
+    assert [path.name for path in (tmp_path / "data").glob("plans-*")] == []
+
+
+# --- no statement per row ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that this process sends from here on, on whatever connection."""
+    statements: list[str] = []
+
+    def noting(original: Any) -> Any:
+        def execute(cursor: Any, query: Any, *rest: Any, **named: Any) -> Any:
+            statements.append(str(query))
+            return original(cursor, query, *rest, **named)
+
+        return execute
+
+    for kind in (psycopg.Cursor, psycopg.AsyncCursor):
+        for method in ("execute", "executemany"):
+            monkeypatch.setattr(kind, method, noting(getattr(kind, method)))
+    return statements
+
+
+def taken(sent: list[str]) -> int:
+    """How many since it was last asked; at least one."""
+    count = len(sent)
+    sent.clear()
+    assert count
+    return count
+
+
+@pytest.mark.parametrize("expired", [False, True])
+@pytest.mark.parametrize("spread", [False, True], ids=["to one user", "over users"])
+def test_dispatch_sends_as_many_statements_for_a_hundred_as_for_one(
+    connection: Connection, sent: list[str], spread: bool, expired: bool
+) -> None:
+    counts = []
+    for many in (1, 100):
+        for nth in range(many):
+            ingest(connection, f"u_{nth if spread else 0}")
+        if expired:
+            connection.execute("UPDATE notification SET expires_at = now() - interval '1 second'")
+        taken(sent)
+        batch = dispatch_batch(connection, Priority.NORMAL, limit=500, attempts=5)
+        assert (batch.delivered, batch.expired) == ((0, many) if expired else (many, 0))
+        counts.append(taken(sent))
+    assert counts[0] == counts[1]
+
+
+async def test_a_bulk_sends_as_many_statements_for_a_hundred_as_for_one(
+    backend: httpx.AsyncClient, sent: list[str]
+) -> None:
+    await backend.post(BULK, json={"notifications": [notification()]})  # the key is known from here on
+    for said in ("accepted", "replayed"):
+        counts = []
+        for many in (1, 100):
+            items = [notification(f"u_{nth}", idempotency_key=f"{many}-{nth}") for nth in range(many)]
+            sent.clear()
+            answer = await backend.post(BULK, json={"notifications": items})
+            assert [result["status"] for result in answer.json()["results"]] == [said] * many
+            counts.append(taken(sent))
+        assert counts[0] == counts[1]
+
+
+async def test_reads_and_actions_take_as_many_statements_for_a_hundred_as_for_one(
+    settings: Settings, connection: Connection, sent: list[str]
+) -> None:
+    counts: list[list[int]] = []
+    async with store(settings) as inbox:
+        for many in (1, 100):
+            users = [("default", f"{many}_{nth}") for nth in range(many)]
+            for _, user in users:
+                ingest(connection, user)
+            me = users[0]
+            arrive(connection, me[1], many - 1)
+            taken(sent)
+            assert all(head.head for head in await inbox.heads(users))
+            steps = [taken(sent)]
+            assert (await inbox.page(*me, 0, 100)).head == many
+            steps.append(taken(sent))
+            assert len(await inbox.list_page(*me, InboxQuery(status=ListStatus.ALL, limit=100))) == many
+            steps.append(taken(sent))
+            done = await inbox.act(*me, [Action.READ], seqs=list(range(1, many + 1)), up_to=None)
+            assert done.changed == many
+            steps.append(taken(sent))
+            assert (await inbox.act(*me, [Action.UNREAD], seqs=None, up_to=many)).changed == many
+            counts.append([*steps, taken(sent)])
+    assert counts[0] == counts[1]
+
+
+async def test_a_sender_and_a_recipient_cost_as_many_statements_with_a_hundred_as_with_one(
+    backend: httpx.AsyncClient, connection: Connection, sent: list[str]
+) -> None:
+    counts = []
+    for many in (1, 100):
+        users = [f"{many}_{nth}" for nth in range(many)]
+        made = await backend.post("/v1/notifications", json={**notification(), "to": {"users": users}})
+        dispatch_batch(connection, Priority.NORMAL, limit=500, attempts=5)
+        arrive(connection, users[0], many - 1)
+        taken(sent)
+        answer = await backend.get(f"/v1/notifications/{made.json()['id']}")
+        assert answer.json()["counts"]["recipients"] == many
+        asked = taken(sent)
+        answer = await backend.get("/v1/inbox?limit=100", headers=as_user(users[0]))
+        assert len(answer.json()["items"]) == many
+        counts.append((asked, taken(sent)))
+    assert counts[0] == counts[1]
