@@ -39,7 +39,6 @@ _OPTIONS = " ".join(
         # million rows within a minute. Every hot statement has an index in the order that it wants: docs/plans.md.
         "enable_seqscan=off",
         "enable_bitmapscan=off",
-        "enable_sort=off",
         "jit=off",  # up to Postgres 17 what is switched off counts as a cost, and past a cost plans are compiled
     )
 )

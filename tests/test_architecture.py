@@ -45,12 +45,20 @@ def test_only_the_database_module_begins_and_ends_transactions() -> None:
     assert owners == {"models/database.py"}
 
 
+_ENVIRONMENT = {"environ", "getenv"}
+
+
 def test_only_settings_and_programs_that_start_others_read_the_environment() -> None:
     readers = {
         name
         for name, tree in sources()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+        if (isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv"})
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "os"
+            and _ENVIRONMENT & {each.name for each in node.names}
+        )
     }
     assert {name for name in readers if not name.startswith(READERS_OF_THE_ENVIRONMENT)} == set()
     assert "workers/process.py" in readers  # the check sees what there is to see

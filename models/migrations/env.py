@@ -18,11 +18,9 @@ _TRY = text("SELECT pg_try_advisory_lock(:lock, -1)")
 _ASK_AGAIN_S = 0.2
 
 engine = create_engine(context.config.get_main_option("sqlalchemy.url") or "", poolclass=NullPool)
-with engine.connect() as connection:
-    while not connection.execute(_TRY, {"lock": _LOCK}).scalar():
-        connection.rollback()
+with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as locking, engine.connect() as connection:
+    while not locking.execute(_TRY, {"lock": _LOCK}).scalar():  # the lock is the session's, and ends with it
         time.sleep(_ASK_AGAIN_S)
-    connection.commit()  # the lock is the session's, and ends with it
     context.configure(
         connection=connection,
         target_metadata=SQLModel.metadata,

@@ -4,12 +4,13 @@
 RECORD_ACKS_IF_AHEAD = """
 WITH input AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(acks)s::json) AS r(tenant text, user_id text, seq bigint)
+    ORDER BY tenant, user_id  -- every writer locks inboxes in this order: no deadlock
 ), locked AS MATERIALIZED (
     SELECT i.id, least(r.seq, i.last_seq) AS seq
-    FROM inbox i JOIN input r USING (tenant, user_id)
+    FROM input r CROSS JOIN LATERAL (
+        SELECT id, last_seq, acked_seq FROM inbox WHERE tenant = r.tenant AND user_id = r.user_id FOR UPDATE
+    ) i
     WHERE i.acked_seq < least(r.seq, i.last_seq)
-    ORDER BY i.tenant, i.user_id
-    FOR UPDATE OF i
 )
 UPDATE inbox i SET acked_seq = locked.seq FROM locked WHERE i.id = locked.id AND i.acked_seq < locked.seq
 """
