@@ -166,7 +166,15 @@ class Delivery(SQLModel, table=True):
     __tablename__ = "delivery"
     __table_args__ = (
         Index("delivery_notification", "notification_id"),
-        Index("delivery_domain", "inbox_id", "domain", "seq"),
+        Index(
+            "delivery_active",
+            "inbox_id",
+            "seq",
+            "domain",  # from here on it is filtered by, in the index
+            "type",
+            "priority",
+            postgresql_where=text("archived_at IS NULL AND deleted_at IS NULL"),
+        ),
         Index(
             "delivery_archived",
             "inbox_id",

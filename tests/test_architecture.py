@@ -45,9 +45,6 @@ def test_only_the_database_module_begins_and_ends_transactions() -> None:
     assert owners == {"models/database.py"}
 
 
-_ENVIRONMENT = {"environ", "getenv"}
-
-
 def test_only_settings_and_programs_that_start_others_read_the_environment() -> None:
     readers = {
         name

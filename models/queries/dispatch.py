@@ -32,7 +32,7 @@ SELECT o.position, o.attempts, o.due_at, now() AS now, n.id::text AS id,
        n.tenant, n.type, n.domain, n.title, n.body, n.data::text AS data,
        n.audience, n.actor::text AS actor, n.action_url, n.collapse_key, n.expires_at, n.created_at
 FROM due o
-JOIN notification n ON n.id = o.notification_id
+CROSS JOIN LATERAL (SELECT * FROM notification WHERE id = o.notification_id LIMIT 1) n
 ORDER BY o.due_at, o.position
 """
 

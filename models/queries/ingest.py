@@ -27,7 +27,9 @@ SELECT id::text, created_at FROM written
 FIND_BY_IDEMPOTENCY_KEY = """
 SELECT r.ord, n.id::text, n.created_at, n.deliver_at, encode(n.body_hash, 'hex') AS body_hash
 FROM json_to_recordset(%(keys)s::json) AS r(ord int, tenant text, idempotency_key text)
-JOIN notification n ON n.tenant = r.tenant AND n.idempotency_key = r.idempotency_key
+CROSS JOIN LATERAL (
+    SELECT * FROM notification WHERE tenant = r.tenant AND idempotency_key = r.idempotency_key LIMIT 1
+) n
 """
 
 GET_NOTIFICATION = """
@@ -42,7 +44,7 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS recipients, count(*) FILTER (WHERE i.acked_seq >= d.seq) AS acked,
            count(d.seen_at) AS seen, count(d.read_at) AS read, min(d.delivered_at) AS first_at,
            max(d.delivered_at) AS last_at
-    FROM delivery d JOIN inbox i ON i.id = d.inbox_id
+    FROM delivery d CROSS JOIN LATERAL (SELECT acked_seq FROM inbox WHERE id = d.inbox_id LIMIT 1) i
     WHERE d.notification_id = n.id
 ) d
 WHERE n.tenant = %(tenant)s AND n.id = %(id)s

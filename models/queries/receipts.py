@@ -7,10 +7,12 @@ WITH input AS MATERIALIZED (
     ORDER BY tenant, user_id  -- every writer locks inboxes in this order: no deadlock
 ), locked AS MATERIALIZED (
     SELECT i.id, least(r.seq, i.last_seq) AS seq
-    FROM input r CROSS JOIN LATERAL (
-        SELECT id, last_seq, acked_seq FROM inbox WHERE tenant = r.tenant AND user_id = r.user_id FOR UPDATE
+    FROM input r CROSS JOIN LATERAL (  -- one index look-up each: a join would read all inboxes
+        SELECT i.id, i.last_seq FROM inbox i
+        WHERE i.tenant = r.tenant AND i.user_id = r.user_id AND i.acked_seq < least(r.seq, i.last_seq)
+        FOR UPDATE
     ) i
-    WHERE i.acked_seq < least(r.seq, i.last_seq)
 )
-UPDATE inbox i SET acked_seq = locked.seq FROM locked WHERE i.id = locked.id AND i.acked_seq < locked.seq
+UPDATE inbox i SET acked_seq = locked.seq FROM locked
+WHERE i.id = ANY (ARRAY(SELECT id FROM locked)) AND i.id = locked.id AND i.acked_seq < locked.seq
 """

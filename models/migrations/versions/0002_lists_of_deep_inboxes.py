@@ -13,7 +13,10 @@ depends_on = None
 
 INDEXES = {
     "delivery_archived": (["inbox_id", "seq"], "archived_at IS NOT NULL AND deleted_at IS NULL"),
-    "delivery_domain": (["inbox_id", "domain", "seq"], None),
+    "delivery_active": (
+        ["inbox_id", "seq", "domain", "type", "priority"],
+        "archived_at IS NULL AND deleted_at IS NULL",
+    ),
 }
 
 
@@ -25,7 +28,7 @@ def upgrade() -> None:
                 name,
                 "delivery",
                 columns,
-                postgresql_where=sa.text(where) if where else None,
+                postgresql_where=sa.text(where),
                 postgresql_concurrently=True,
             )
 
