@@ -14,7 +14,7 @@ depends_on = None
 INDEXES = {
     "delivery_archived": (["inbox_id", "seq"], "archived_at IS NOT NULL AND deleted_at IS NULL"),
     "delivery_active": (
-        ["inbox_id", "seq", "domain", "type", "priority"],
+        ["inbox_id", "seq", "archived_at", "domain", "type", "priority"],
         "archived_at IS NULL AND deleted_at IS NULL",
     ),
 }
