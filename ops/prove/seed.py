@@ -211,7 +211,7 @@ class Seed:
         except psycopg.OperationalError as error:
             return f"postgres: {error}"
         if waiting:
-            return f"{waiting} rows wait in the outbox"
+            return f"in the outbox wait {', '.join(f'{rows} {priority}' for priority, rows in waiting.items())}"
         behind = [
             f"{device.user} holds {device.replica.seq} of {head}" + ("" if device.ready else " and is not connected")
             for device in self._crowd.devices

@@ -84,6 +84,8 @@ def _prove(options: Options, figures: Figures) -> None:
             seen.expect_none()
         except ViolationError as violation:
             figures.violation = str(violation)
+            _say(f"VIOLATED: {violation}")
+            _say(f"data: {data_dir}, log: {data_dir}.log" if options.keep else "--keep would keep data and log")
         figures.complaints = _complaints(Path(f"{data_dir}.log"))
 
 

@@ -30,6 +30,7 @@ _INBOXES = 'SELECT user_id AS "user", last_seq, unread, unseen FROM inbox'
 _EVENTS = "SELECT notification_id::text AS id, event, at FROM notification_event"
 _PARKED = "SELECT notification_id::text AS id, reason FROM parked"
 _OUTBOX = "SELECT count(*) AS waiting FROM outbox"
+_WAITING = "SELECT priority, count(*) AS rows FROM outbox GROUP BY priority ORDER BY priority"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +136,18 @@ async def read(database_url: str) -> Truth:
         )
 
 
-async def heads(database_url: str) -> tuple[int, dict[str, int]]:
-    """Return how many rows wait in the outbox, and each inbox's last number. Raises `psycopg.OperationalError`."""
+async def heads(database_url: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many rows wait in the outbox, by priority, and each inbox's last number.
+
+    Raises `psycopg.OperationalError`.
+    """
     async with await connect(database_url) as database:
-        (waiting,) = await (await database.execute(_OUTBOX)).fetchall()
-        rows = await (await database.execute(_INBOXES)).fetchall()
-        return waiting["waiting"], {row["user"]: row["last_seq"] for row in rows}
+        waiting = await (await database.execute(_WAITING)).fetchall()
+        inboxes = await (await database.execute(_INBOXES)).fetchall()
+        return (
+            {str(Priority.of_rank(row["priority"])): row["rows"] for row in waiting},
+            {row["user"]: row["last_seq"] for row in inboxes},
+        )
 
 
 def _notification(row: dict[str, Any]) -> Notification:
