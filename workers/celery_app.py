@@ -12,6 +12,7 @@ from kombu.entity import Queue as KombuQueue
 
 from models.settings import load_settings
 from models.states import Priority, Queue
+from workers.broker import mend_acknowledgements
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -35,6 +36,7 @@ _TRANSPORT = {
 
 def make_celery(settings: Settings) -> Celery:
     """Build the application for `settings.redis_url`; connects to nothing."""
+    mend_acknowledgements()
     app = Celery("bellhop", broker=settings.redis_url or "redis://")
     app.conf.update(
         imports=("workers.tasks",),
