@@ -13,6 +13,7 @@ from engineio.packet import MESSAGE, Packet
 
 MOST_PACKETS = 256
 MOST_BYTES = 1024 * 1024
+_END_S = 5.0  # for a client to read what it was sent before it is closed
 
 
 class Wire(Protocol):
@@ -26,6 +27,9 @@ class Wire(Protocol):
 
     async def end(self) -> None:
         """Close."""
+
+    def abort(self) -> None:
+        """Close at once, whatever was not written."""
 
 
 class Outgoing(asyncio.Queue[Any]):
@@ -67,6 +71,8 @@ class Outgoing(asyncio.Queue[Any]):
 
     def _queue_up(self, item: Packet | None) -> None:
         super().put_nowait(item)
+        if item is None and self._wire is not None:
+            asyncio.get_running_loop().call_later(_END_S, self._wire.abort)
         if self._wire is not None and self._draining is None:
             self._draining = asyncio.create_task(self._drain())
 

@@ -50,6 +50,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not (self.disconnected or self.close_sent):
             await self.send({"type": "websocket.close", "code": 1000, "reason": ""})
 
+    def abort(self) -> None:
+        """Close the connection at once, for a client that does not read."""
+        if not self.disconnected:
+            self.transport.abort()
+
     def send_receive_event_to_app(self) -> None:
         """Hand a message over. Uvicorn stops reading from the socket at each; here, once some are waiting."""
         paused = self.read_paused

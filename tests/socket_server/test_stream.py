@@ -13,6 +13,7 @@ from models import redis_keys
 from models.contracts import InboxFrame, ReadyFrame
 from models.push import Push, encode
 from models.states import Action, Priority
+from socket_server import outgoing
 from socket_server.outgoing import MOST_BYTES
 from tests.conftest import as_user, running_api, token
 from tests.models.test_log import ingest
@@ -251,6 +252,24 @@ async def test_answers_wait_for_a_client_that_does_not_read(node: Running, devic
     assert held.outgoing.waiting_bytes < 2 * MOST_BYTES
     transport.resume_reading()
     assert (await one.call("sync", {"since": 49}))["to"] == 50
+
+
+async def test_a_client_that_does_not_read_is_closed_all_the_same(
+    node: Running, device: Make, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "_END_S", 0.2)
+    one = await device().connect(node.url)
+    (held,) = node.node._registry.of_user("default/u_1")
+    transport = one.client.eio.ws._response.connection.transport
+    transport.pause_reading()
+    async with asyncio.timeout(30):
+        while held.live:
+            await arrive(how_many=50, body="x" * 4_000)
+    assert node.server.server_state.connections
+    await node.node._server.close(held.eio_sid)
+    await eventually(lambda: not node.server.server_state.connections)
+    assert held.closed
+    transport.resume_reading()
 
 
 async def test_a_connection_ends_with_its_token(node: Running, device: Make) -> None:
