@@ -116,13 +116,14 @@ WITH box AS MATERIALIZED (
     UPDATE delivery d SET {change}
     FROM before b, box
     WHERE d.inbox_id = box.id AND d.seq = b.seq
-    RETURNING d.seq, d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL AS unread,
+    RETURNING d.seq, b.unread AS was_unread, b.unseen AS was_unseen,
+              d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL AS unread,
               d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL AS unseen
 ), sums AS MATERIALIZED (
     SELECT count(*) AS changed, {gathered} AS seqs,
-           coalesce(sum(t.unread::int - b.unread::int), 0) AS unread,
-           coalesce(sum(t.unseen::int - b.unseen::int), 0) AS unseen
-    FROM touched t JOIN before b USING (seq)
+           coalesce(sum(t.unread::int - t.was_unread::int), 0) AS unread,
+           coalesce(sum(t.unseen::int - t.was_unseen::int), 0) AS unseen
+    FROM touched t
 ), bumped AS (
     UPDATE inbox i SET last_seq = i.last_seq + 1, unread = i.unread + sums.unread, unseen = i.unseen + sums.unseen
     FROM sums, box

@@ -1,4 +1,4 @@
-"""Reads a plan as `EXPLAIN (FORMAT JSON)` gives it: what was read, what was thrown away, what was read whole. Pure.
+"""Reads a plan as `EXPLAIN (FORMAT JSON)` gives it: what was read, thrown away, compared in vain, read whole. Pure.
 
 A table is read whole by a sequential scan, and just as well by an index scan without a condition: that is what Postgres
 turns to where sequential scans are switched off.
@@ -80,6 +80,10 @@ class Plan:
 
     def wasteful(self) -> str:
         """Say in what respect the statement reads far more than it needs; empty where it does not."""
+        for _, node in self.nodes():
+            compared, matched = _total(node, "Rows Removed by Join Filter"), _total(node, "Actual Rows")
+            if compared > _FEW and compared > _TIMES * matched:
+                return f"compared {compared:,} pairs of rows to join {matched:,}"
         kept = self.read - self.thrown_away
         if self.thrown_away > _FEW and self.thrown_away > _TIMES * kept:
             return f"threw {self.thrown_away:,} of {self.read:,} rows away"

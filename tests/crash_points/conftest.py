@@ -41,7 +41,7 @@ async def engine(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> 
             socket_port=0,
             flower_port=0,
             socket_nodes=2,
-            head_check_interval_s=1,
+            head_check_interval_s=0.5,
         )
         running = Engine(settings, directory)
         try:
@@ -50,6 +50,14 @@ async def engine(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> 
         finally:
             running.stop()
         admin.execute(f"DROP DATABASE {_DATABASE} WITH (FORCE)")
+
+
+@pytest.fixture(autouse=True)
+async def _whole(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    yield
+    if "engine" in request.fixturenames:
+        running: Engine = request.getfixturevalue("engine")
+        await running.heal()
 
 
 class Backend:

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import redis
 
+from models import redis_keys
 from models.keys import create_key
+from models.states import Priority
 from ops.processes import Ports, stack
 from tests.conftest import SECRET
 from tests.crash_points.fuse import Fuse
@@ -29,8 +32,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 40
+_IN_HAND = "unacked"  # kombu's hash of the messages that workers have and have not acknowledged
+_KILLED = "pid:{} exited with 'signal 9 (SIGKILL)'"  # as Celery says it
 _STARTED = ("api", "socket", "socket-2", "worker", "beat")
-_FEWER_CHILDREN = {"worker": ("-c", "2")}  # than ops.processes has; two can still get in each other's way
 
 
 class Process:
@@ -43,6 +47,7 @@ class Process:
         self._output = directory / f"{spec.name}.log"
         self._program = spec.name.removesuffix("-2")
         self._process: subprocess.Popen[bytes] | None = None
+        self.victims: list[int] = []  # children that were killed
 
     @property
     def pid(self) -> int:
@@ -51,8 +56,9 @@ class Process:
 
     @property
     def children(self) -> set[int]:
-        """The processes that it forked."""
-        return {int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()}
+        """The processes that it forked and that live: one that died stays listed until somebody asks how."""
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return {int(pid) for pid in listed if _lives(pid)}
 
     @property
     def output(self) -> str:
@@ -70,11 +76,19 @@ class Process:
         assert point in PROGRAMS[self._program], f"{self._program} has no crash point {point!r}"
         return Fuse(self._directory, point)
 
+    @property
+    def is_dead(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def disarm(self) -> None:
+        for point in PROGRAMS.get(self._program, ()):
+            self.fuse(point).disarm()
+
     def start(self) -> None:
         assert self._process is None or self._process.returncode is not None, f"{self._spec.name} still runs"
         for wiped in self._spec.wiped:
             wiped.mkdir(parents=True, exist_ok=True)
-        program = self._spec.argv[2:] + _FEWER_CHILDREN.get(self._spec.name, ())
+        program = self._spec.argv[2:]
         if self._program in PROGRAMS:
             program = ("tests.crash_points.launch", self._program, str(self._directory), *program)
         with self._output.open("ab") as log:
@@ -115,13 +129,17 @@ class Process:
         return seen
 
     async def child_killed(self, point: str, children: set[int]) -> dict[str, Any]:
-        """Wait until one of `children` was killed at `point` and has a successor. Returns what it saw there."""
+        """Wait until one of `children` was killed at `point`. Returns what it saw there."""
         seen = await self._fired(point)
-        victim = seen["pid"]
-        assert victim in children
-        await eventually(lambda: victim not in self.children and len(self.children) == len(children), PATIENCE_S)
-        await eventually(lambda: f"pid:{victim} exited with 'signal 9 (SIGKILL)'" in self.output, PATIENCE_S)
+        assert seen["pid"] in children
+        await eventually(lambda: seen["pid"] not in self.children, PATIENCE_S)
+        self.victims.append(seen["pid"])
         return seen
+
+    async def replaced_its_victims(self, how_many: int) -> None:
+        """Wait until it has as many children as before, and knows that the others were killed; Celery takes seconds."""
+        await eventually(lambda: len(self.children) == how_many, PATIENCE_S)
+        await eventually(lambda: all(_KILLED.format(pid) in self.output for pid in self.victims), PATIENCE_S)
 
     async def _fired(self, point: str) -> dict[str, Any]:
         fuse = self.fuse(point)
@@ -131,7 +149,7 @@ class Process:
 
     def stop(self) -> None:
         """End it for good."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or self.is_dead:
             return
         self._process.send_signal(signal.SIGTERM)
         try:
@@ -179,6 +197,26 @@ class Engine:
     async def restart(self, process: Process) -> None:
         process.start()
         await process.wait_until_ready()
+
+    async def quiet(self) -> None:
+        """Wait until no dispatcher is at work or on its way: what is committed from now on needs somebody to look."""
+        flags = [redis_keys.hint_outstanding(priority) for priority in Priority]
+        with redis.Redis.from_url(self.settings.redis_url) as client:
+            await eventually(lambda: not client.exists(*flags, _IN_HAND), PATIENCE_S)
+
+    async def heal(self) -> None:
+        """Start what is dead, and disarm what did not go off: the next test finds everything running."""
+        for process in self._processes.values():
+            process.disarm()
+            if process.is_dead:
+                await self.restart(process)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _made(directory: Path) -> Path:

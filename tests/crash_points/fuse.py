@@ -34,6 +34,10 @@ class Fuse:
         written.write_text(str(passing))
         written.rename(self._armed)
 
+    def disarm(self) -> None:
+        """Crash no more, where it has not."""
+        self._armed.unlink(missing_ok=True)
+
     @property
     def fired(self) -> dict[str, Any] | None:
         """What the process wrote when it died, with its `pid` and the time `at`; None before."""

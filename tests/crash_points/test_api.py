@@ -55,11 +55,12 @@ async def test_killed_between_commit_and_answer_it_is_delivered_without_a_hint_a
     engine: Engine, backend: Backend, truth: Truth, connected: Callable[..., Awaitable[Client]]
 ) -> None:
     client = await connected("committed", engine.nodes[0])
+    await engine.quiet()
     engine.api.fuse("inserted").arm()
     asking = asyncio.create_task(backend.send("committed", "key-2"))
     await engine.api.killed("inserted")
     await no_answer(asking)
-    await client.reach(1)  # while there is no API
+    await client.reach(1)  # while there is no API, and nobody has hinted: the sweep finds it
 
     await engine.restart(engine.api)
     response = await backend.send("committed", "key-2")
@@ -73,6 +74,7 @@ async def test_killed_while_postgres_works_on_its_statement_the_retry_is_a_repla
     engine: Engine, backend: Backend, truth: Truth, connected: Callable[..., Awaitable[Client]]
 ) -> None:
     client = await connected("under-way", engine.nodes[0])
+    await engine.quiet()
     with psycopg.connect(engine.settings.database_url) as holder:
         holder.execute("LOCK TABLE notification IN EXCLUSIVE MODE")  # readers go on; the insert waits
         asking = asyncio.create_task(backend.send("under-way", "key-3"))

@@ -36,7 +36,6 @@ async def test_killed_with_a_push_in_hand_its_client_gets_it_from_another_node(
     await phone.come_back(second)
     await phone.holds(backend, 3)
     await truth.adds_up()
-    await engine.restart(first)
 
 
 @pytest.mark.parametrize("point", ["page read", "half a page"])
@@ -83,7 +82,6 @@ async def test_killed_before_the_commit_of_an_action_nothing_has_happened_and_th
     await laptop.holds(backend, 4)
     assert [entry["kind"] for entry in laptop.entries] == ["arrival"] * 3 + ["change"]
     await truth.adds_up()
-    await engine.restart(first)
 
 
 @pytest.mark.parametrize("point", ["acted", "told"])
@@ -113,4 +111,3 @@ async def test_killed_between_the_commit_of_an_action_and_its_answer_every_devic
         await device.holds(backend, 4)
         assert [entry["kind"] for entry in device.entries] == ["arrival"] * 3 + ["change"]
     await truth.adds_up()
-    await engine.restart(first)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.crash_points.conftest import Backend, Client
     from tests.crash_points.engine import Engine
@@ -44,6 +44,13 @@ class Scene:
         self.deliveries = self._truth.deliveries([ada, bob])
         assert len(self.deliveries) == 2 * EACH
         return seen
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def _every_death_is_noticed(engine: Engine) -> AsyncIterator[None]:
+    before = len(engine.worker.children)
+    yield
+    await engine.worker.replaced_its_victims(before)
 
 
 @pytest.fixture
