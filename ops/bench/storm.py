@@ -63,9 +63,9 @@ def run(lab: Lab) -> Iterator[Facts]:
         lab.warm_up(endpoint, users=min(lab.users, clients))
         for number in lab.runs:
             for name, pause_s in _PAUSES_S.items():
-                _wait_until_ready(endpoint.socket_urls[_VICTIM - 1])
                 storm = _Storm(lab, endpoint, clients, pause_s)
                 lab.run(storm.blow(), limit_s=_LIMIT_S, what=f"{NAME}, {name}: {clients:,} clients")
+                _wait_until_ready(endpoint.socket_urls[_VICTIM - 1])  # for what is measured next on this stack
                 yield storm.facts(f"{NAME}-{name}", number)
 
 
