@@ -75,7 +75,7 @@ class Plan:
         return [_scan_title(node) for node in self._scans() if _reads_whole(node)]
 
     def sorted_despite_all(self) -> list[str]:
-        """Name what is sorted although sorts are switched off: fine for a few rows."""
+        """Name what is sorted: fine for a few rows."""
         return [", ".join(node["Sort Key"]) for _, node in self.nodes() if node["Node Type"] == "Sort"]
 
     def wasteful(self) -> str:

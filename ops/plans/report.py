@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _ABOUT = """\
 How the hot statements are carried out on a large set of rows, on connections opened as the product opens them: with
-sequential scans, bitmap scans and sorts switched off (`models/database.py` says why). Made by
+sequential scans and bitmap scans switched off (`models/database.py` says why). Made by
 
 ```
 {command}
