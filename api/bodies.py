@@ -25,6 +25,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+_LONGEST_KEY = 255
 
 
 def media_type(request: Request, allowed: Sequence[str]) -> str:
@@ -74,6 +75,17 @@ async def json_body(request: Request, model: type[Body], limit: int = MAX_BODY_B
     """Read, parse and validate a JSON body."""
     media_type(request, [JSON])
     return validate(model, parse_json(await read(request, limit)))
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the Idempotency-Key header. Raises `ValidationFailedError` where it is not a usable one."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= _LONGEST_KEY or not key.isascii() or not key.isprintable():
+        wrong = FieldError("", "bad_idempotency_key", f"Idempotency-Key must have 1 to {_LONGEST_KEY} ASCII characters")
+        raise ValidationFailedError(errors=(wrong,))
+    return key
 
 
 def field_errors(errors: Sequence[Any], start: int = 0) -> tuple[FieldError, ...]:

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 
 from api.auth import Backend, NeedsKey
-from api.bodies import JSON, NDJSON, json_body, media_type, parse_json, read, validate
+from api.bodies import JSON, NDJSON, idempotency_key, json_body, media_type, parse_json, read, validate
 from api.ingest import Draft, Outcome
 from api.openapi import body, header, problems
 from api.resources import Held
@@ -33,8 +33,6 @@ router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
 Writer = Annotated[Backend, Depends(NeedsKey(Scope.NOTIFICATIONS_WRITE))]
 Reader = Annotated[Backend, Depends(NeedsKey(Scope.NOTIFICATIONS_READ))]
 
-_LONGEST_KEY = 255
-
 
 @router.post(
     "",
@@ -47,22 +45,12 @@ _LONGEST_KEY = 255
 async def send(request: Request, held: Held, backend: Writer) -> Response:
     """202 means committed to disk. `status` is `accepted`, or `scheduled` where `deliver_at` is later."""
     notification = await json_body(request, NotificationIn)
-    draft = _draft(backend, notification, _idempotency_key(request))
+    draft = _draft(backend, notification, idempotency_key(request))
     (outcome,) = await held.ingest.accept([draft])
     if isinstance(outcome, BellhopError):
         raise outcome
     answer = {"id": outcome.id, "status": outcome.status, "created_at": outcome.created_at}
     return Response(dumps(answer), 202, {"Idempotent-Replayed": "true"} if outcome.replayed else None, JSON)
-
-
-def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return None
-    if not 1 <= len(key) <= _LONGEST_KEY or not key.isascii() or not key.isprintable():
-        wrong = FieldError("", "bad_idempotency_key", f"Idempotency-Key must have 1 to {_LONGEST_KEY} ASCII characters")
-        raise ValidationFailedError(errors=(wrong,))
-    return key
 
 
 def _draft(backend: Backend, notification: NotificationIn, key: str | None) -> Draft:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import models_json_schema
 
 from models import contracts
-from models.errors import all_errors
+from models.errors import rest_errors
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -22,6 +22,7 @@ _INPUTS: tuple[type[BaseModel], ...] = (
     contracts.KeyIn,
     contracts.ItemPatch,
     contracts.ActionIn,
+    contracts.RoomEventIn,
     contracts.Problem,
 )
 
@@ -51,7 +52,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the error answers, with the codes that each status can carry."""
     answers: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        codes = sorted({error.code for error in all_errors() if error.status == status})
+        codes = sorted({error.code for error in rest_errors() if error.status == status})
         answers[status] = {
             "description": f"Problem: {', '.join(codes)}",
             "content": {"application/problem+json": _schema(contracts.Problem)},

@@ -12,8 +12,11 @@ from api.answers import Answers
 from api.auth import Authenticator
 from api.hints import Hints
 from api.ingest import Ingest
+from api.room_events import RoomEvents
 from models.database import Database
 from models.inbox import InboxStore
+from models.push_queue import PushQueue
+from models.rooms import RoomStore
 from models.tenants import TenantSecrets
 from workers.celery_app import make_celery
 
@@ -34,6 +37,9 @@ class Resources:
     ingest: Ingest
     inbox: InboxStore
     answers: Answers
+    rooms: RoomStore
+    room_events: RoomEvents
+    pushes: PushQueue
 
     @classmethod
     def build(cls, settings: Settings) -> Resources:
@@ -44,6 +50,7 @@ class Resources:
         )
         secrets = TenantSecrets(database, settings.secret_key.get_secret_value())
         hints = Hints(make_celery(settings), client)
+        pushes = PushQueue(client)
         return cls(
             settings=settings,
             database=database,
@@ -54,16 +61,21 @@ class Resources:
             ingest=Ingest(database, hints),
             inbox=InboxStore(database, client),
             answers=Answers(),
+            rooms=RoomStore(database),
+            room_events=RoomEvents(database, pushes, settings),
+            pushes=pushes,
         )
 
     async def open(self) -> None:
         """Start what runs in the background."""
         await self.database.open()
         self.hints.start()
+        self.pushes.start()
 
     async def close(self) -> None:
         """Stop what runs in the background, and close the connections."""
         await self.hints.stop()
+        await self.pushes.stop()
         await self.redis.aclose()
         await self.database.close()
 

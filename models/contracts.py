@@ -23,6 +23,7 @@ from models.fields import (
     Data,
     Domain,
     EntrySeq,
+    Grants,
     IdempotencyKey,
     Name,
     Seq,
@@ -214,13 +215,54 @@ class NotificationOut(Answer):
     timeline: list[TimelineEvent]
 
 
+class RoomEventIn(Message):
+    """What happened to a room's entity. Members of the room get it with a number."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"event": "order.updated", "data": {"order_id": 42, "status": "packed"}}}
+    )
+
+    event: Name
+    data: Data = Field(default_factory=dict)
+
+
+class RoomEventOut(Answer):
+    """The answer to an event: it is on disk, under this number of its room."""
+
+    room: str
+    seq: int
+
+
+class RoomEntry(Answer):
+    """One event of a room's log."""
+
+    seq: int
+    event: str
+    data: dict[str, Any]
+    at: datetime
+
+
+class RoomLogPage(Answer):
+    """A page of a room's log. It accounts for every number from `from` to `to`."""
+
+    room: str
+    from_: int = Field(alias="from")
+    to: int
+    head: int
+    reset: bool
+    entries: list[RoomEntry]
+
+
 class TokenIn(Message):
-    """Asks for a user token. `ttl` is in seconds; `rooms` and `watch` are grants."""
+    """Asks for a user token. `ttl` is in seconds.
+
+    `rooms` and `watch` are grants: names, or beginnings of names followed by `*`.
+    """
 
     user: Name
     ttl: Annotated[int, Field(strict=True, ge=1, le=MAX_TOKEN_TTL_S)] = 3600
-    rooms: Annotated[list[Annotated[Text, StringConstraints(min_length=1, max_length=128)]], Field(max_length=100)] = []
-    watch: Annotated[list[Annotated[Text, StringConstraints(min_length=1, max_length=128)]], Field(max_length=100)] = []
+    rooms: Grants = []
+    watch: Grants = []
     locale: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)] | None = (
         None
     )
@@ -342,28 +384,6 @@ class LogPage(Answer):
     counts: Counts
 
 
-class InboxFrame(Answer):
-    """The `inbox` event: `from` is the last frame's `to` + 1."""
-
-    from_: int = Field(alias="from")
-    to: int
-    entries: list[Entry]
-    counts: Counts
-
-
-class ReadyFrame(Answer):
-    """The `ready` event: where this connection goes on from."""
-
-    user: str
-    seq: int
-    head: int
-    counts: Counts
-    reset: bool
-    session: str
-    server_time: datetime
-    expires_at: datetime
-
-
 class ItemPatch(Message):
     """New state of one delivery; what is left out stays. `read: true` also marks as seen."""
 
@@ -427,23 +447,3 @@ class LogQuery(Message):
 
     since: Annotated[int, Field(ge=0, le=MAX_SEQ)] = 0
     limit: Annotated[int, Field(ge=1, le=MAX_LOG_PAGE)] = MAX_LOG_PAGE
-
-
-class Handshake(Message):
-    """The `auth` of a socket connection."""
-
-    token: str
-    since: Seq | None = None
-
-
-class AckEvent(Message):
-    """Client event `ack`: everything up to `seq` is safe with the client."""
-
-    seq: Seq
-
-
-class SyncEvent(Message):
-    """Client event `sync`: asks for a page of the log."""
-
-    since: Seq
-    limit: Annotated[int, Field(strict=True, ge=1, le=MAX_LOG_PAGE)] = MAX_LOG_PAGE

@@ -104,18 +104,6 @@ class UnavailableError(BellhopError):
         super().__init__(detail, retry_after_s=retry_after_s)
 
 
-class MessageTooLargeError(BellhopError):
-    status, code, title = 413, "message_too_large", "The socket message is too large"
-
-
-class UnknownEventError(BellhopError):
-    status, code, title = 404, "unknown_event", "There is no such event"
-
-
-class AckAheadError(BellhopError):
-    status, code, title = 409, "ack_ahead", "That number was not sent on this connection"
-
-
 class RateLimitedError(BellhopError):
     status, code, title = 429, "rate_limited", "Too many events"
 
@@ -123,6 +111,43 @@ class RateLimitedError(BellhopError):
         super().__init__(detail, retry_after_s=-(-retry_in_ms // 1000), extra={"retry_in_ms": retry_in_ms})
 
 
-def all_errors() -> list[type[BellhopError]]:
-    """Every error class, for the documentation and its test."""
-    return [BellhopError, *BellhopError.__subclasses__()]
+class SocketOnlyError(BellhopError):
+    """Base of what only a socket is refused with."""
+
+
+class MessageTooLargeError(SocketOnlyError):
+    status, code, title = 413, "message_too_large", "The socket message is too large"
+
+
+class UnknownEventError(SocketOnlyError):
+    status, code, title = 404, "unknown_event", "There is no such event"
+
+
+class AckAheadError(SocketOnlyError):
+    status, code, title = 409, "ack_ahead", "That number was not sent on this connection"
+
+
+class NotGrantedError(SocketOnlyError):
+    status, code, title = 403, "not_granted", "The user token does not grant this"
+
+
+class TooManyRoomsError(SocketOnlyError):
+    status, code, title = 409, "too_many_rooms", "The connection is in as many rooms as it may be in"
+
+
+class RoomResetError(SocketOnlyError):
+    status, code, title = 410, "room_reset", "What comes next in this room is no longer kept"
+
+
+class SlowConsumerError(SocketOnlyError):
+    status, code, title = 408, "slow_consumer", "The client does not read what it is sent; the connection is closed"
+
+
+def rest_errors() -> list[type[BellhopError]]:
+    """Every error class that REST may answer, for the documentation and its test."""
+    return [BellhopError, *(error for error in BellhopError.__subclasses__() if error is not SocketOnlyError)]
+
+
+def socket_only_errors() -> list[type[BellhopError]]:
+    """Every error class that only sockets know."""
+    return list(SocketOnlyError.__subclasses__())

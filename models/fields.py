@@ -22,6 +22,7 @@ MAX_LOG_PAGE = 500
 MAX_SEQS = 1_000
 MAX_SEQ = 2**53 - 1  # what a JavaScript client can hold
 MAX_TOKEN_TTL_S = 30 * 24 * 3600
+MAX_GRANTS = 100
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
@@ -92,6 +93,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@+-]{1,128}$")]
 TypeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+){1,4}$", max_length=128)]
 Domain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 Text = Annotated[str, AfterValidator(_refuse_nul)]
+Grant = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9._:@+-]{1,128}|[A-Za-z0-9._:@+-]{0,127}\*)$")]
+Grants = Annotated[list[Grant], Field(max_length=MAX_GRANTS)]
 Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
 Data = Annotated[dict[str, Any], AfterValidator(_check_data)]
 Time = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc)]

@@ -13,10 +13,10 @@ import orjson
 from models.states import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
 _UTC = orjson.OPT_UTC_Z
-MAX_PAGE_BYTES = 256 * 1024
 
 
 def dumps(value: object) -> bytes:
@@ -96,57 +96,11 @@ def event_packet(event: str, payload: bytes) -> bytes:
     return b'2["%b",%b]' % (event.encode(), payload)
 
 
-class Page:
-    """A stretch of one inbox's log: every number from `first` to `last`, with what is known of the whole inbox."""
-
-    __slots__ = ("entries", "first", "head", "last", "reset", "unread", "unseen")
-
-    def __init__(self, since: int, size: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Read the rows of `queries.inbox.LOG_PAGES` that answer one question; at least one row."""
-        box = rows[0]
-        self.head: int = box["head"]
-        self.unread: int = box["unread"]
-        self.unseen: int = box["unseen"]
-        self.reset = since > self.head or since < box["floor"]
-        start = self.head if self.reset else since
-        self.first = start + 1
-        self.last = min(self.head, start + size)
-        self.entries: list[bytes] = []
-        if not self.reset:
-            self._fill(rows)
-
-    def _fill(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take entries until the page is as large as a message may be: a client must be able to swallow it."""
-        length = 0
-        for row in rows:
-            if row["seq"] is None:
-                continue
-            encoded = entry(row)
-            length += len(encoded)
-            if self.entries and length > MAX_PAGE_BYTES:
-                self.last = row["seq"] - 1
-                return
-            self.entries.append(encoded)
-
-    def as_frame(self) -> bytes:
-        """Return the page as the payload of an `inbox` event."""
-        return inbox_frame(self.first, self.last, self.entries, self.unread, self.unseen)
-
-    def as_json(self) -> bytes:
-        """Return the page as `GET /v1/inbox/log` and the `sync` event answer it."""
-        return b'{"from":%d,"to":%d,"head":%d,"reset":%b,"entries":[%b],"counts":%b}' % (
-            self.first,
-            self.last,
-            self.head,
-            b"true" if self.reset else b"false",
-            b",".join(self.entries),
-            counts(self.unread, self.unseen),
-        )
+def room_entry(seq: int, event: str, data: str | bytes, at: datetime) -> bytes:
+    """Return one room entry's JSON. `data` is JSON already."""
+    return dumps({"seq": seq, "event": event, "data": orjson.Fragment(data), "at": at})
 
 
-def pages(asked: Sequence[tuple[int, int]], rows: Sequence[Mapping[str, Any]]) -> list[Page]:
-    """Sort the rows of `LOG_PAGES` to the questions `(since, size)` that they answer, in the questions' order."""
-    answers: list[list[Mapping[str, Any]]] = [[] for _ in asked]
-    for row in rows:
-        answers[row["ord"]].append(row)
-    return [Page(since, size, found) for (since, size), found in zip(asked, answers, strict=True)]
+def room_frame(room: str, first: int, last: int, entries: bytes) -> bytes:
+    """Return a `room` event's payload. `entries` are joined by commas already."""
+    return b'{"room":"%b","from":%d,"to":%d,"entries":[%b]}' % (room.encode(), first, last, entries)

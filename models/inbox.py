@@ -14,6 +14,7 @@ import structlog
 
 from models import frames, telemetry
 from models.batching import Batcher
+from models.pages import InboxPage, grouped
 from models.push import NO_PRIORITY, Publisher, Push, inbox_push
 from models.queries import inbox as sql
 from models.redis_keys import user_key
@@ -68,7 +69,7 @@ class InboxStore:
         self._database = database
         self._publisher = Publisher(client)
         self.head = Batcher[tuple[str, str], Head](self.heads, limit=_BATCH, lanes=2)
-        self._page = Batcher[tuple[str, str, int, int], frames.Page](
+        self._page = Batcher[tuple[str, str, int, int], InboxPage](
             self._pages, limit=_ROWS, lanes=2, weight=lambda asked: asked[3]
         )
 
@@ -81,17 +82,20 @@ class InboxStore:
             found[row["ord"]] = Head(row["inbox"], row["head"], row["floor"], row["unread"], row["unseen"])
         return found
 
-    async def page(self, tenant: str, user: str, since: int, size: int) -> frames.Page:
+    async def page(self, tenant: str, user: str, since: int, size: int) -> InboxPage:
         """Return the numbers after `since`, at most `size` of them. Raises `UnavailableError`."""
         return await self._page((tenant, user, since, size))
 
-    async def _pages(self, asked: Sequence[tuple[str, str, int, int]]) -> list[frames.Page]:
+    async def _pages(self, asked: Sequence[tuple[str, str, int, int]]) -> list[InboxPage]:
         questions = [
             {"ord": nth, "tenant": tenant, "user_id": user, "since": since, "size": size}
             for nth, (tenant, user, since, size) in enumerate(asked)
         ]
         rows = await self._database.rows(sql.LOG_PAGES, {"asked": frames.dumps(questions).decode()})
-        return frames.pages([(since, size) for _, _, since, size in asked], rows)
+        return [
+            InboxPage(since, size, found)
+            for (_, _, since, size), found in zip(asked, grouped(len(asked), rows), strict=True)
+        ]
 
     async def list_page(self, tenant: str, user: str, query: InboxQuery) -> list[dict[str, Any]]:
         """Return the rows of a list, one more than asked for where there are more."""

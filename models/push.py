@@ -1,4 +1,4 @@
-"""How what was committed reaches the socket nodes: one Redis message per node that holds one of the users.
+"""How what was committed reaches the socket nodes: one Redis message per node that holds one of the users or rooms.
 
 `Router` only decides: it yields Redis commands and is sent their results, so that the worker (blocking) and the API
 and socket server (asyncio) drive the same code. Everything here may fail or get lost; nodes repair from Postgres.
@@ -24,23 +24,28 @@ if TYPE_CHECKING:
 
 Command = tuple[Any, ...]
 NO_PRIORITY = -1  # a change made by the user: pushed like an arrival, but not counted as one
+ROOM_EVENT = 9  # after every priority: no room, however busy, delays what is urgent
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """One user's stretch of numbers, as the packet that goes to the client."""
+    """A stretch of one numbered log.
 
-    user: str  # models.redis_keys.user_key
+    `key` says whose: `models.redis_keys.user_key`, whose `packet` goes to clients as it is; or `room_key`, whose
+    `packet` holds entries joined by commas, so that stretches can be put together.
+    """
+
+    key: str
     first: int
     last: int
     packet: bytes
     priority: int = NO_PRIORITY
-    accepted_at: float = 0.0  # unix time at which the oldest notification in it was committed
+    accepted_at: float = 0.0  # unix time at which the oldest entry in it was committed
 
 
-def inbox_push(user: str, first: int, last: int, payload: bytes, priority: int, accepted_at: float) -> Push:
+def inbox_push(key: str, first: int, last: int, payload: bytes, priority: int, accepted_at: float) -> Push:
     """Return the push of an `inbox` frame."""
-    return Push(user, first, last, event_packet("inbox", payload), priority, accepted_at)
+    return Push(key, first, last, event_packet("inbox", payload), priority, accepted_at)
 
 
 def encode(pushes: Sequence[Push], answers: str = "") -> bytes:
@@ -48,7 +53,7 @@ def encode(pushes: Sequence[Push], answers: str = "") -> bytes:
 
     `answers` names the Redis list in which the node is to say that it has taken the message; empty: it need not.
     """
-    stretches = [(p.user, p.first, p.last, len(p.packet), p.priority, p.accepted_at) for p in pushes]
+    stretches = [(p.key, p.first, p.last, len(p.packet), p.priority, p.accepted_at) for p in pushes]
     return b"%b\n%b" % (orjson.dumps((answers, stretches)), b"".join(p.packet for p in pushes))
 
 
@@ -63,13 +68,13 @@ def decode(message: bytes) -> tuple[str, Iterable[Push]]:
 
 
 def _cut(message: bytes, start: int, stretches: Iterable[tuple[str, int, int, int, int, float]]) -> Iterable[Push]:
-    for user, first, last, length, priority, accepted_at in stretches:
-        yield Push(user, first, last, message[start : start + length], priority, accepted_at)
+    for key, first, last, length, priority, accepted_at in stretches:
+        yield Push(key, first, last, message[start : start + length], priority, accepted_at)
         start += length
 
 
 class Router:
-    """Decides who gets what. Remembers which nodes it saw last, and asks those at once whom they hold."""
+    """Decides who gets what. Remembers which nodes it saw last, and asks those at once what they hold."""
 
     def __init__(self) -> None:
         self._known: tuple[str, ...] = ()
@@ -83,16 +88,16 @@ class Router:
         """
         if not pushes:
             return ()
-        users = [push.user for push in pushes]
+        keys = [push.key for push in pushes]
         known = self._known  # others may route, and learn of other nodes, whenever this one waits for an answer
         alive, *flags = yield [
             ("ZRANGE", redis_keys.NODES, f"{now:.3f}", "+inf", "BYSCORE"),
-            *[_whom_it_holds(name, users) for name in known],
+            *[_what_it_holds(name, keys) for name in known],
         ]
         held = dict(zip(known, flags, strict=True))
         nodes = self._known = tuple(node.decode() for node in alive)
         if new := [name for name in nodes if name not in held]:
-            held.update(zip(new, (yield [_whom_it_holds(name, users) for name in new]), strict=True))
+            held.update(zip(new, (yield [_what_it_holds(name, keys) for name in new]), strict=True))
         told = {
             name: mine
             for name in nodes
@@ -105,7 +110,7 @@ class Router:
         if gone:
             yield [
                 ("ZREM", redis_keys.NODES, *gone),
-                ("UNLINK", *[redis_keys.node_users(name) for name in gone]),
+                ("UNLINK", *[redis_keys.holdings(name) for name in gone]),
             ]
         return tuple(name for name in told if name not in gone)
 
@@ -115,8 +120,8 @@ def _channel(node: str, pushes: Sequence[Push]) -> str:
     return redis_keys.urgent_channel(node) if urgent else redis_keys.node_channel(node)
 
 
-def _whom_it_holds(node: str, users: Sequence[str]) -> Command:
-    return ("SMISMEMBER", redis_keys.node_users(node), *users)
+def _what_it_holds(node: str, keys: Sequence[str]) -> Command:
+    return ("SMISMEMBER", redis_keys.holdings(node), *keys)
 
 
 class BlockingPublisher:

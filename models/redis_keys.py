@@ -8,9 +8,9 @@ from __future__ import annotations
 NODES = "bellhop:nodes"  # sorted set: node id -> unix time at which it counts as gone
 
 
-def node_users(node: str) -> str:
-    """Return the set of users (`tenant/user`) that a socket node holds; expires with the node."""
-    return f"bellhop:node:{node}:users"
+def holdings(node: str) -> str:
+    """Return the set of what a socket node wants to hear of: users and rooms, as keys; expires with the node."""
+    return f"bellhop:node:{node}:holds"
 
 
 def node_channel(node: str) -> str:
@@ -38,6 +38,19 @@ def taken(dispatcher: str) -> str:
     return f"bellhop:taken:{dispatcher}"
 
 
+# What a push is addressed to, and a node holds. No name has a slash, a # or a ~ in it, so each key has one meaning.
+
+
 def user_key(tenant: str, user: str) -> str:
-    """Return the member that stands for a user. A tenant's name has no slash, so the pair is unambiguous."""
+    """Return what stands for a user's inbox."""
     return f"{tenant}/{user}"
+
+
+def room_key(tenant: str, room: str) -> str:
+    """Return what stands for a room."""
+    return f"{tenant}/#{room}"
+
+
+def is_room(key: str) -> bool:
+    """Say whether a key stands for a room."""
+    return "/#" in key

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.retention import Kept, KeptByRoom
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 MINIMUM_SECRET_LENGTH = 32
 
@@ -58,12 +60,21 @@ class Settings(BaseSettings):
     )
     dispatch_attempts: int = Field(5, ge=1, le=100, description="Tries before a row is parked")
     sweep_interval_s: float = Field(1.0, gt=0, le=60)
+    trim_interval_s: float = Field(5.0, gt=0, le=3600, description="How often old events of rooms are removed")
     head_check_interval_s: float = Field(2.0, gt=0, le=60)
     node_heartbeat_s: float = Field(5.0, gt=0, le=60)
     node_ttl_s: float = Field(15.0, gt=0, le=300)
     ack_flush_interval_s: float = Field(0.5, gt=0, le=60)
     client_events_per_s: float = Field(100.0, gt=0, description="Sustained client events per connection")
     client_events_burst: int = Field(200, ge=1)
+    room_retention: KeptByRoom = Field(
+        {"*": Kept()},
+        description='JSON by room, or by its beginning and *: {"shop:order:*": {"events": 1000, "age_s": 604800}}',
+    )
+    room_frame_interval_s: float = Field(
+        0.02, ge=0, le=1, description="What happens in a room within this time after a frame goes out as one more frame"
+    )
+    rooms_per_connection: int = Field(200, ge=1, le=10_000)
     drain_s: float = Field(5.0, ge=0, le=120, description="Over how long a stopping socket node sends clients away")
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")

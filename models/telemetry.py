@@ -38,6 +38,8 @@ hints = Counter("bellhop_hints", "Dispatch hints by outcome", ["priority", "outc
 parked_now = Gauge("bellhop_parked", "Notifications that wait for an operator", multiprocess_mode="mostrecent")
 swept_at = Gauge("bellhop_last_sweep_timestamp_seconds", "Unix time of the last sweep", multiprocess_mode="mostrecent")
 answers = Counter("bellhop_inbox_answers", "Lists and counts by origin: read anew, or kept and still true", ["origin"])
+room_events = Counter("bellhop_room_events", "Events of rooms committed by the API")
+room_events_trimmed = Counter("bellhop_room_events_trimmed", "Events of rooms that are no longer kept")
 push_failures = Counter("bellhop_push_failures", "Batches that Redis did not take; nodes repair them from Postgres")
 outbox_depth = Gauge("bellhop_outbox_depth", "Due outbox rows", ["priority"], multiprocess_mode="mostrecent")
 outbox_age = Gauge(
@@ -54,6 +56,13 @@ ack_seconds = Histogram(
 )
 sockets = Gauge("bellhop_sockets", "Authenticated sockets", ["node"])
 hears = Gauge("bellhop_node_hears", "1 while the node hears what Redis publishes to it", ["node"])
+rooms_held = Gauge("bellhop_rooms", "Rooms that somebody has joined", ["node"])
+room_members = Gauge("bellhop_room_members", "Joined rooms, summed over sockets", ["node"])
+room_push_seconds = Histogram(
+    "bellhop_room_push_seconds",
+    "From commit of a room's event to its first frame",
+    buckets=LATENCY_BUCKETS,
+)
 frames_sent = Counter("bellhop_frames", "Frames put to sockets", ["node", "event"])
 repairs = Counter("bellhop_repairs", "Times a connection was caught up from Postgres", ["node", "reason"])
 drops = Counter("bellhop_drops", "Frames and sockets dropped", ["node", "reason"])
@@ -65,6 +74,7 @@ def count_from_zero() -> None:
     for counter in (dispatched, deliveries, expired, parked):
         for priority in Priority:
             counter.labels(str(priority))
+    room_events_trimmed.inc(0)
 
 
 def configure_logging(settings: Settings, process: str) -> None:

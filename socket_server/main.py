@@ -21,13 +21,18 @@ from models import redis_keys
 from models.database import Database
 from models.errors import UnavailableError
 from models.inbox import InboxStore
+from models.redis_keys import is_room
+from models.rooms import RoomStore
 from models.tenants import TenantSecrets
+from socket_server.announcer import Announcer, Holdings
 from socket_server.bus import Bus
 from socket_server.delivery import Delivery
+from socket_server.events import ClientEvents
 from socket_server.node import Node
-from socket_server.presence import Presence
 from socket_server.receipts import Receipts
 from socket_server.registry import Registry
+from socket_server.replay import Replay
+from socket_server.rooms import Rooms
 from socket_server.server import Server
 
 if TYPE_CHECKING:
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from models.push import Push
     from models.settings import Settings
 
 
@@ -58,12 +64,28 @@ def create_app(settings: Settings) -> Application:
         settings.redis_url, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), health_check_interval=0
     )
     server = Server(cors_origins=settings.cors_origins)
-    registry = Registry()
+    holdings = Holdings()
+    registry = Registry(holdings)
+    announcer = Announcer(client, node_id, holdings, settings)
+    replay = Replay(server, label)
     inbox = InboxStore(database, client)
-    presence = Presence(client, node_id, registry, settings)
-    delivery = Delivery(server, registry, inbox, presence, label)
+    delivery = Delivery(server=server, registry=registry, inbox=inbox, announcer=announcer, replay=replay, node=label)
+    rooms = Rooms(
+        settings=settings,
+        server=server,
+        store=RoomStore(database),
+        holdings=holdings,
+        announcer=announcer,
+        replay=replay,
+        node=label,
+    )
+    receipts = Receipts(database, label, settings.ack_flush_interval_s)
+
+    def on_push(push: Push) -> None:
+        (rooms if is_room(push.key) else delivery).on_push(push)
+
     buses = [
-        Bus(listener, node_id, channel, delivery.on_push, lambda: node.check_soon())  # noqa: PLW0108  # it comes later
+        Bus(listener, node_id, channel, on_push, lambda: node.check_soon())  # noqa: PLW0108  # it comes later
         for channel in (redis_keys.urgent_channel(node_id), redis_keys.node_channel(node_id))
     ]
     node = Node(
@@ -71,10 +93,12 @@ def create_app(settings: Settings) -> Application:
         name=label,
         server=server,
         registry=registry,
-        inbox=inbox,
+        announcer=announcer,
+        replay=replay,
         delivery=delivery,
-        receipts=Receipts(database, label, settings.ack_flush_interval_s),
-        presence=presence,
+        rooms=rooms,
+        receipts=receipts,
+        events=ClientEvents(inbox=inbox, receipts=receipts, rooms=rooms),
         buses=buses,
         secrets_of=TenantSecrets(database, settings.secret_key.get_secret_value()),
     )

@@ -8,45 +8,42 @@ import math
 import random
 import secrets
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import orjson
 import structlog
-from pydantic import BaseModel, ValidationError
 
 from models import telemetry
 from models.background import end
-from models.contracts import AckEvent, ActionIn, Handshake, SyncEvent
 from models.errors import (
     BellhopError,
     RateLimitedError,
     TokenExpiredError,
     TokenInvalidError,
     UnavailableError,
-    UnknownEventError,
-    ValidationFailedError,
 )
 from models.frames import dumps, event_packet
+from models.socket_events import Handshake
 from models.tokens import verify_token
+from socket_server.events import checked
 from socket_server.rate import TokenBucket
 from socket_server.registry import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from models.inbox import InboxStore
     from models.settings import Settings
     from models.tenants import TenantSecrets
+    from socket_server.announcer import Announcer
     from socket_server.bus import Bus
     from socket_server.delivery import Delivery
-    from socket_server.presence import Presence
+    from socket_server.events import ClientEvents
     from socket_server.receipts import Receipts
     from socket_server.registry import Registry
+    from socket_server.replay import Replay
+    from socket_server.rooms import Rooms
     from socket_server.server import Server
 
 log = structlog.get_logger(__name__)
-
-Event = TypeVar("Event", bound=BaseModel)
 
 _REFUSALS_PER_S = 10.0  # sustained; past a burst of _REFUSALS_AT_ONCE the connection is closed
 _REFUSALS_AT_ONCE = 200
@@ -63,10 +60,12 @@ class Node:
         name: str,
         server: Server,
         registry: Registry,
-        inbox: InboxStore,
+        announcer: Announcer,
+        replay: Replay,
         delivery: Delivery,
+        rooms: Rooms,
         receipts: Receipts,
-        presence: Presence,
+        events: ClientEvents,
         buses: Sequence[Bus],
         secrets_of: TenantSecrets,
     ) -> None:
@@ -74,14 +73,15 @@ class Node:
         self.name = name
         self._server = server
         self._registry = registry
-        self._inbox = inbox
+        self._announcer = announcer
+        self._replay = replay
         self._delivery = delivery
+        self._rooms = rooms
         self._receipts = receipts
-        self._presence = presence
+        self._events = events
         self._buses = buses
         self._secrets = secrets_of
         self._tasks: list[asyncio.Task[None]] = []
-        self._leaving: set[asyncio.Task[None]] = set()
         self._check_now = asyncio.Event()
         self._sockets = telemetry.sockets.labels(name)
         self.draining = False
@@ -126,7 +126,7 @@ class Node:
     def _expire(self, connection: Connection) -> None:
         telemetry.drops.labels(self.name, "token_expired").inc()
         self._server.send_error(connection, TokenExpiredError(), None)
-        self._server.start_background_task(self._server.close, connection.eio_sid)
+        self._server.close_soon(connection.eio_sid)
 
     def disconnected(self, eio_sid: str) -> None:
         """Forget a connection."""
@@ -136,13 +136,11 @@ class Node:
         connection.closed = True
         if connection.expiry is not None:
             connection.expiry.cancel()
-        if connection.task is not None:
-            connection.task.cancel()
+        connection.inbox.close()
+        self._rooms.forget(connection)
         self._sockets.set(len(self._registry))
         if connection.key not in self._registry:
-            task = asyncio.create_task(self._presence.update(connection.key))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._announcer.update_soon(connection.key)
         log.debug("disconnected", user=connection.token.user, session=connection.session)
 
     # --- events ----------------------------------------------------------------------------------------------
@@ -150,27 +148,9 @@ class Node:
     async def event(self, connection: Connection, name: str, arguments: list[Any]) -> dict[str, Any]:
         """Answer a client event. Raises `BellhopError`."""
         self._take_token(connection)
-        if not await self._delivery.has_room(connection):  # answers, too, wait for a client that does not read
+        if not await self._replay.has_room(connection):  # answers, too, wait for a client that does not read
             return {}
-        token = connection.token
-        match name:
-            case "ack":
-                self._receipts.ack(connection, _payload(AckEvent, arguments).seq)
-                answer: dict[str, Any] = {}
-            case "sync":
-                asked = _payload(SyncEvent, arguments)
-                page = await self._inbox.page(token.tenant, token.user, asked.since, asked.limit)
-                answer = orjson.loads(page.as_json())
-            case "act":
-                wanted = _payload(ActionIn, arguments)
-                done = await self._inbox.act(
-                    token.tenant, token.user, [wanted.action], seqs=wanted.seqs, up_to=wanted.up_to
-                )
-                answer = orjson.loads(done.as_json())
-            case _:
-                detail = f"There is no event {name[:64]!r}; the events are ack, sync and act"
-                raise UnknownEventError(detail)
-        return {"ok": True, **answer}
+        return await self._events.answer(connection, name, arguments)
 
     def _take_token(self, connection: Connection) -> None:
         """Let the event through, or raise `RateLimitedError`."""
@@ -193,7 +173,7 @@ class Node:
 
     def check_soon(self) -> None:
         """Announce the node and compare heads without waiting for the next turn: Redis may have lost something."""
-        self._presence.announce_soon()
+        self._announcer.announce_soon()
         self._check_now.set()
 
     def start(self) -> None:
@@ -214,7 +194,7 @@ class Node:
     async def _announce(self) -> None:
         for bus in self._buses:
             await bus.subscribed.wait()  # a node that cannot hear must not be addressed
-        await self._presence.beat()
+        await self._announcer.beat()
 
     async def _check_heads(self) -> None:
         while True:
@@ -224,12 +204,13 @@ class Node:
             self._check_now.clear()
             try:
                 repaired = await self._delivery.check_heads(at_once=at_once)
+                rooms = await self._rooms.check_heads(at_once=at_once)
             except UnavailableError:
                 log.warning("postgres is away; heads are not checked")
                 await asyncio.sleep(1)
                 continue
-            if repaired:
-                log.info("repaired connections that had missed something", connections=repaired)
+            if repaired or rooms:
+                log.info("repaired what had missed something", connections=repaired, rooms=rooms)
 
     @property
     def _hears(self) -> bool:
@@ -248,7 +229,7 @@ class Node:
     async def drain(self) -> None:
         """Send the clients away over a few seconds, so that they do not all come back at once; write their acks."""
         self.draining = True
-        await self._presence.withdraw()
+        await self._announcer.withdraw()
         connections = list(self._registry.connections())
         spread_s = min(self._settings.drain_s, len(connections) / 200)
         for connection in connections:
@@ -265,10 +246,10 @@ class Node:
     async def stop(self) -> None:
         """End what runs beside the connections."""
         await end(self._tasks)
-        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await self._announcer.settle()
         with contextlib.suppress(UnavailableError):
             await self._receipts.write()
-        await self._presence.withdraw()
+        await self._announcer.withdraw()
 
 
 def _report(task: asyncio.Task[None]) -> None:
@@ -280,23 +261,4 @@ def _handshake(auth: object) -> Handshake:
     if not isinstance(auth, dict) or not isinstance(auth.get("token"), str):
         detail = 'Connect with auth: {"token": "<user token>"}'
         raise TokenInvalidError(detail)
-    try:
-        return Handshake.model_validate(auth)
-    except ValidationError as error:
-        raise ValidationFailedError(_first(error)) from error
-
-
-def _payload(model: type[Event], arguments: list[Any]) -> Event:
-    if len(arguments) != 1 or not isinstance(arguments[0], dict):
-        detail = "The event takes one JSON object"
-        raise ValidationFailedError(detail)
-    try:
-        return model.model_validate(arguments[0])
-    except ValidationError as error:
-        raise ValidationFailedError(_first(error)) from error
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
+    return checked(Handshake, auth)

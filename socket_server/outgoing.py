@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from engineio.packet import MESSAGE, Packet
 
+from socket_server.websocket import text_frame
+
 MOST_PACKETS = 256
 MOST_BYTES = 1024 * 1024
 _END_S = 5.0  # for a client to read what it was sent before it is closed
@@ -19,8 +21,8 @@ _END_S = 5.0  # for a client to read what it was sent before it is closed
 class Wire(Protocol):
     """A WebSocket, as far as writing goes."""
 
-    def write_now(self, message: str | bytes) -> bool:
-        """Write a text message (or a binary one) at once; False where the client has to read something first."""
+    def write_frame(self, frame: bytes) -> bool:
+        """Write a WebSocket frame at once; False where the client has to read something first."""
 
     async def until_writable(self) -> bool:
         """Wait until the client has read enough; False where it is gone."""
@@ -30,6 +32,16 @@ class Wire(Protocol):
 
     def abort(self) -> None:
         """Close at once, whatever was not written."""
+
+
+class Prepared:
+    """A Socket.IO packet that goes to many clients: encoded once."""
+
+    __slots__ = ("frame", "packet")
+
+    def __init__(self, packet: bytes) -> None:
+        self.packet = packet
+        self.frame = text_frame(b"4" + packet)
 
 
 class Outgoing(asyncio.Queue[Any]):
@@ -55,8 +67,13 @@ class Outgoing(asyncio.Queue[Any]):
 
     def send(self, message: bytes) -> None:
         """Put an encoded Socket.IO packet."""
-        if self._draining is not None or self._wire is None or not self._wire.write_now(b"4" + message):
+        if self._draining is not None or self._wire is None or not self._wire.write_frame(text_frame(b"4" + message)):
             self._queue_up(Packet(MESSAGE, message.decode()))
+
+    def send_prepared(self, message: Prepared) -> None:
+        """Put a packet that others get too."""
+        if self._draining is not None or self._wire is None or not self._wire.write_frame(message.frame):
+            self._queue_up(Packet(MESSAGE, message.packet.decode()))
 
     def put_nowait(self, item: Packet | None) -> None:
         """Put an Engine.IO packet, or None to end the connection when everything before it is written."""
@@ -64,7 +81,7 @@ class Outgoing(asyncio.Queue[Any]):
             item is not None
             and self._draining is None
             and self._wire is not None
-            and self._wire.write_now(item.encode())
+            and self._wire.write_frame(_frame_of(item))
         )
         if not written:
             self._queue_up(item)
@@ -87,7 +104,7 @@ class Outgoing(asyncio.Queue[Any]):
                 if item is None:
                     await wire.end()
                     return
-                wire.write_now(item.encode())
+                wire.write_frame(_frame_of(item))
         finally:
             self._draining = None
 
@@ -103,6 +120,11 @@ class Outgoing(asyncio.Queue[Any]):
     def full_to(self, share: float) -> bool:
         """Return whether more than `share` (0 to 1) of what may wait is waiting."""
         return self.qsize() >= MOST_PACKETS * share or self.waiting_bytes >= MOST_BYTES * share
+
+
+def _frame_of(item: Packet) -> bytes:
+    encoded = item.encode()
+    return text_frame(encoded.encode() if isinstance(encoded, str) else encoded)
 
 
 def _size(item: Any) -> int:  # noqa: ANN401

@@ -33,8 +33,8 @@ class Receipts:
 
     def ack(self, connection: Connection, seq: int) -> None:
         """Note that a client holds everything up to `seq`. Raises `AckAheadError` past what was sent to it."""
-        if seq > connection.sent:
-            detail = f"Number {seq} was not sent on this connection yet; the last one was {connection.sent}"
+        if seq > connection.inbox.sent:
+            detail = f"Number {seq} was not sent on this connection yet; the last one was {connection.inbox.sent}"
             raise AckAheadError(detail)
         now = time.time()
         while connection.pending and connection.pending[0].last <= seq:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engineio.async_socket import AsyncSocket
 
     from models.tokens import UserToken
+    from socket_server.announcer import Holdings
     from socket_server.outgoing import Outgoing
     from socket_server.rate import TokenBucket
 
@@ -33,8 +34,34 @@ class Pending(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
+class Stream:
+    """One numbered log on one connection: its user's inbox, or a room. `sent` is the last number that was put to it.
+
+    Frames go out strictly in order. While it is not `live`, they wait for `replay` to bring it to the head.
+    """
+
+    connection: Connection
+    key: str  # models.redis_keys.user_key or room_key
+    tenant: str
+    name: str  # of the user or the room
+    sent: int = 0
+    known_head: int = 0  # the highest number that a push has told of
+    behind_since_check: int = 0  # the head that the last check found it short of
+    live: bool = False
+    closed: bool = False  # it was left, or its connection is closed
+    task: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        """Put nothing more to it."""
+        self.closed = True
+        self.live = False
+        if self.task is not None:
+            self.task.cancel()
+
+
+@dataclass(slots=True, eq=False)
 class Connection:
-    """One socket. Frames go out strictly in order: `sent` is the last number that was put to it."""
+    """One socket."""
 
     eio_sid: str
     session: str
@@ -43,14 +70,14 @@ class Connection:
     since: int | None
     events: TokenBucket  # one for each client event
     refusals: TokenBucket  # one for each event that is refused; when it is empty the connection is closed
-    sent: int = 0
-    known_head: int = 0  # the highest number that a push has told of
-    behind_since_check: int = 0  # the head that the last check found this connection short of
-    live: bool = False  # False: frames wait for `catch_up` to bring the connection to the head
     closed: bool = False
+    inbox: Stream = field(init=False)
+    rooms: dict[str, Stream] = field(default_factory=dict)  # by name
     pending: deque[Pending] = field(default_factory=lambda: deque(maxlen=_MOST_PENDING))
-    task: asyncio.Task[None] | None = None
     expiry: asyncio.TimerHandle | None = None  # closes the connection when its token ends
+
+    def __post_init__(self) -> None:
+        self.inbox = Stream(self, self.key, self.token.tenant, self.token.user)
 
     @property
     def key(self) -> str:
@@ -66,7 +93,8 @@ class Connection:
 class Registry:
     """All connections, by Engine.IO session and by user."""
 
-    def __init__(self) -> None:
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
         self._by_eio_sid: dict[str, Connection] = {}
         self._by_user: dict[str, set[Connection]] = {}
 
@@ -80,6 +108,7 @@ class Registry:
         """Enter a connection."""
         self._by_eio_sid[connection.eio_sid] = connection
         self._by_user.setdefault(connection.key, set()).add(connection)
+        self._holdings.hold(connection.key)
 
     def remove(self, eio_sid: str) -> Connection | None:
         """Take a connection out; None where it is not in."""
@@ -87,6 +116,7 @@ class Registry:
         if connection is not None:
             theirs = self._by_user[connection.key]
             theirs.discard(connection)
+            self._holdings.release(connection.key)
             if not theirs:
                 del self._by_user[connection.key]
         return connection

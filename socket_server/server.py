@@ -113,6 +113,10 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
             await transport.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
             transport.queue.put_nowait(None)
 
+    def close_soon(self, eio_sid: str) -> None:
+        """Close a transport from within a task that ends with it."""
+        self.start_background_task(self.close, eio_sid)
+
     # --- in --------------------------------------------------------------------------------------------------
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
@@ -122,7 +126,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
     def _close_unless_authenticated(self, eio_sid: str) -> None:
         def check() -> None:
             if eio_sid not in self._connections and eio_sid in self.eio.sockets:
-                self.start_background_task(self.close, eio_sid)
+                self.close_soon(eio_sid)
 
         asyncio.get_running_loop().call_later(_UNAUTHENTICATED_S, check)
 

@@ -23,21 +23,24 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _MESSAGES_AHEAD = 8  # read from a client before what it sent is handled
-_PROBE, _PROBED, _UPGRADE = "2probe", "3probe", "5"
+_PROBE, _PROBED, _UPGRADE = "2probe", b"3probe", "5"
+_EXTENDED = 126  # in place of a length: it follows in two bytes; one more, and it follows in eight
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One WebSocket connection."""
 
-    def write_now(self, message: str | bytes) -> bool:
-        """Write a message at once. Returns False where the client has to read something first, or is gone.
-
-        Bytes are UTF-8 text already, as everything is that Bellhop sends.
-        """
-        if not self.writable.is_set() or self.disconnected or self.close_sent or not self.handshake_complete:
+    def write_frame(self, frame: bytes) -> bool:
+        """Write a frame at once. Returns False where the client has to read something first, or is gone."""
+        if (
+            not self.writable.is_set()
+            or self.disconnected
+            or self.close_sent
+            or not self.handshake_complete
+            or self.transport.is_closing()
+        ):
             return False
-        self.conn.send_text(message.encode() if isinstance(message, str) else message)
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write(frame)
         return True
 
     async def until_writable(self) -> bool:
@@ -64,6 +67,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
         else:
             super().send_receive_event_to_app()
+
+
+def text_frame(message: bytes) -> bytes:
+    """Return a whole text message, which is UTF-8 already, as a server's WebSocket frame (RFC 6455, section 5.2).
+
+    No extension is agreed on and a server masks nothing, so a message looks the same to each client that gets it.
+    """
+    length = len(message)
+    if length < _EXTENDED:
+        return b"\x81%c%b" % (length, message)
+    if length < 1 << 16:
+        return b"\x81%c%b%b" % (_EXTENDED, length.to_bytes(2), message)
+    return b"\x81%c%b%b" % (_EXTENDED + 1, length.to_bytes(8), message)
 
 
 class WebSocketTransport:
@@ -95,7 +111,7 @@ class WebSocketTransport:
             try:
                 if await _message(receive) != _PROBE:
                     return False
-                protocol.write_now(_PROBED)
+                protocol.write_frame(text_frame(_PROBED))
                 socket.queue.put_nowait(Packet(NOOP))  # ends the poll that waits
                 if await _message(receive) != _UPGRADE:
                     return False

@@ -22,7 +22,7 @@ from ops.embedded import embedded_servers
 from workers.resources import Resources
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from ops.embedded import Servers
@@ -99,8 +99,10 @@ def nobody() -> None:
     pytest.fail("the dispatcher handed over")
 
 
-def token(user: str = "u_1", *, tenant: str = "default", ttl_s: int = 600, secret: str = SECRET) -> str:
-    return mint_token(secret, tenant=tenant, user=user, ttl_s=ttl_s)[0]
+def token(
+    user: str = "u_1", *, tenant: str = "default", ttl_s: int = 600, secret: str = SECRET, rooms: Sequence[str] = ()
+) -> str:
+    return mint_token(secret, tenant=tenant, user=user, ttl_s=ttl_s, rooms=rooms)[0]
 
 
 @asynccontextmanager

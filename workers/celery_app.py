@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DISPATCH = "dispatch"
 SWEEP = "sweep"
+TRIM_ROOMS = "trim_rooms"
 _CONNECT_S = 2
 
 # A worker that dies with a message in hand gives it back soon; hints are idempotent, so early is better than late.
@@ -67,7 +68,12 @@ def make_celery(settings: Settings) -> Celery:
                 "task": SWEEP,
                 "schedule": settings.sweep_interval_s,
                 "options": {"queue": Queue.RECOVER.value, "expires": 30},
-            }
+            },
+            "trim rooms": {
+                "task": TRIM_ROOMS,
+                "schedule": settings.trim_interval_s,
+                "options": {"queue": Queue.RECOVER.value, "expires": 30},
+            },
         },
         beat_max_loop_interval=settings.sweep_interval_s,
     )

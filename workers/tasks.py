@@ -16,9 +16,10 @@ from kombu.exceptions import OperationalError as BrokerError
 from models import telemetry
 from models.database import TRANSIENT
 from models.queries import recover as recover_sql
+from models.queries import rooms as rooms_sql
 from models.states import Priority
 from workers import process
-from workers.celery_app import DISPATCH, SWEEP, app, send_hint
+from workers.celery_app import DISPATCH, SWEEP, TRIM_ROOMS, app, send_hint
 from workers.dispatch import Batch, dispatch_batch
 from workers.pace import Pace
 from workers.watch import Watch, nobody_looks
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _OVERLAP_S = 0.1
+_TRIM_BUDGET_S = 2.0
 
 
 @app.task(name=DISPATCH)
@@ -146,3 +148,20 @@ def _hint(priority: Priority) -> None:
         send_hint(app, priority)
     except (BrokerError, redis.RedisError, OSError) as error:
         log.warning("redis is away; the next sweep will hint again", priority=str(priority), error=str(error))
+
+
+@app.task(name=TRIM_ROOMS)
+def trim_rooms() -> None:
+    """Remove what rooms need not keep any more, a little at a time."""
+    resources = process.resources()
+    _done(resources, lambda: trim_until_done(resources))
+
+
+def trim_until_done(resources: Resources) -> None:
+    """Trim until no room is due or the time budget is spent. Raises `models.database.TRANSIENT`."""
+    deadline = time.monotonic() + _TRIM_BUDGET_S
+    while time.monotonic() < deadline:
+        (row,) = resources.postgres().execute(rooms_sql.TRIM_ROOMS_IF_DUE).fetchall()
+        telemetry.room_events_trimmed.inc(row["events"])
+        if not row["rooms"]:
+            return

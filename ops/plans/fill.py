@@ -3,8 +3,8 @@
 Deliveries lie in the table as they arrived, round and round over all inboxes, so that one inbox's rows are scattered
 over the whole of it. Besides many shallow inboxes there are two deep ones, with a tenth of all deliveries each:
 `u_deep`, in which few rows match a rare filter and the few unread ones are the oldest, and `u_tidy`, whose owner
-deleted or archived everything but the five oldest. Numbers, counts and contents agree as if the product had written
-them.
+deleted or archived everything but the five oldest. There are as many rooms, too, one of them deep. Numbers, counts and
+contents agree as if the product had written them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 TENANT = "default"
 DEEP, TIDY = "u_deep", "u_tidy"
-BIG_TABLES = ("notification", "delivery", "outbox", "inbox", "inbox_change")
+BIG_TABLES = ("notification", "delivery", "outbox", "inbox", "inbox_change", "room", "room_event")
+DEEP_ROOM = "tasks:board:deep"
 WIDE_ID = "00000000-0000-7000-8000-00000000f00d"  # the notification with the most recipients
 MOST_RECIPIENTS = 1_000
 RARE_EVERY = 20_000  # one in so many of the deep inbox's rows has a rare domain, type or priority
@@ -158,6 +159,22 @@ INSERT INTO notification_event (notification_id, event, detail)
 SELECT id, 'expired', 'too late' FROM planned WHERE g %% 100 = 0
 """
 
+# As many rooms as inboxes, a few events each; the deep one has a hundredth of all deliveries and is due to be trimmed.
+_ROOMS = """
+INSERT INTO room (tenant, name, last_seq, floor_seq, keep_events, keep_s, trim_at)
+SELECT %(tenant)s, 'shop:order:' || g, 10 + g %% 10, g %% 10, 1000, 604800, now() + g * interval '1 s'
+FROM generate_series(1, %(inboxes)s) AS g
+UNION ALL
+SELECT %(tenant)s, %(deep_room)s, greatest(100, %(deliveries)s / 100), 0, 50, 604800, now() - interval '1 s'
+"""
+
+_ROOM_EVENTS = """
+INSERT INTO room_event (room_id, seq, event, data, at, idempotency_key, body_hash)
+SELECT r.id, s, 'order.updated', json_build_object('nth', s), now() - (r.last_seq - s) * interval '1 s',
+       CASE WHEN s %% 2 = 0 THEN 'key-' || s END, CASE WHEN s %% 2 = 0 THEN sha256(s::text::bytea) END
+FROM room r CROSS JOIN LATERAL generate_series(r.floor_seq + 1, r.last_seq) AS s
+"""
+
 _STEPS = {
     "planned": _PLANNED,
     "notification": _NOTIFICATIONS,
@@ -168,6 +185,8 @@ _STEPS = {
     "outbox": _WAITING,
     "api_key": _KEYS,
     "notification_event": _EVENTS,
+    "room": _ROOMS,
+    "room_event": _ROOM_EVENTS,
     "identities": "SELECT setval(pg_get_serial_sequence('inbox', 'id'), %(inboxes)s + 2)",
 }
 
@@ -181,6 +200,7 @@ def fill(database_url: str, size: Size, *, say: Callable[[str], None] = lambda _
         "wide": WIDE_ID,
         "most": MOST_RECIPIENTS,
         "deep_user": DEEP,
+        "deep_room": DEEP_ROOM,
         "tidy_user": TIDY,
     }
     # Not opened as the product does: what it switches off there would make filling slow. A view takes no parameters

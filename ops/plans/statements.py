@@ -13,6 +13,7 @@ import orjson
 from models.queries import dispatch, ingest, keys, receipts, recover
 from ops.plans.fill import MOST_RECIPIENTS, TENANT, WIDE_ID
 from ops.plans.inbox_statements import acting, reading
+from ops.plans.room_statements import of_rooms
 from ops.plans.statement import Hot
 
 if TYPE_CHECKING:
@@ -57,7 +58,14 @@ class Sample:
 
 def hot_statements(size: Size, sample: Sample) -> list[Hot]:
     """Return all of them, in the order in which a notification travels."""
-    return [*_accepting(sample), *_dispatching(size, sample), *reading(size), *acting(size), *_around(size, sample)]
+    return [
+        *_accepting(sample),
+        *_dispatching(size, sample),
+        *reading(size),
+        *acting(size),
+        *_around(size, sample),
+        *of_rooms(size),
+    ]
 
 
 def _accepting(sample: Sample) -> Iterator[Hot]:

@@ -71,6 +71,11 @@ class Backend:
         body = notification(user, **changes)
         return await self._client.post("/v1/notifications", json=body, headers={"idempotency-key": key})
 
+    async def say(self, room: str, key: str, nth: int) -> httpx.Response:
+        """Publish an event into a room."""
+        body = {"event": "order.updated", "data": {"nth": nth}}
+        return await self._client.post(f"/v1/rooms/{room}/events", json=body, headers={"idempotency-key": key})
+
     async def send_together(self, *users: str, each: int) -> None:
         """Commit notifications to these users in one statement, so that one batch can claim them all."""
         items = [notification(user, data={"nth": nth}) for nth in range(each) for user in users]
@@ -113,7 +118,7 @@ class Client:
         self._frames: list[dict[str, Any]] = []
 
     async def connect(self, node: Process, since: int | None = None) -> Client:
-        await self.device.connect(node.url, self.user, since=since)
+        await self.device.connect(node.url, self.user, since=since, rooms=["*"])
         return self
 
     async def come_back(self, node: Process) -> None:

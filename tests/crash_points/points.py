@@ -127,16 +127,13 @@ def half_a_frame(function: Function, fuse: Fuse) -> Function:
     """Die in the middle of an inbox frame: half of its bytes are with the kernel."""
 
     @wraps(function)
-    def write_now(self: Any, message: str | bytes) -> bool:
-        packet = message if isinstance(message, bytes) else message.encode()
-        if packet.startswith(b'42["inbox"') and fuse.lit():
-            self.conn.send_text(packet)
-            encoded = b"".join(self.conn.data_to_send())
-            written = os.write(self.transport.get_extra_info("socket").fileno(), encoded[: len(encoded) // 2])
-            fuse.die(written=written, of=len(encoded))
-        return bool(function(self, message))
+    def write_frame(self: Any, frame: bytes) -> bool:
+        if b'42["inbox"' in frame[:20] and fuse.lit():
+            written = os.write(self.transport.get_extra_info("socket").fileno(), frame[: len(frame) // 2])
+            fuse.die(written=written, of=len(frame))
+        return bool(function(self, frame))
 
-    return write_now
+    return write_frame
 
 
 WORKER = {
@@ -152,12 +149,14 @@ API = {
     "not inserted": Point("api.ingest:Ingest._insert", before),
     "inserted": Point("api.ingest:Ingest._insert", after),
     "hinted": Point("api.ingest:Ingest.accept", after),
+    "event not inserted": Point("api.room_events:RoomEvents._insert", before),
+    "event inserted": Point("models.push_queue:PushQueue.put", before),
 }
 
 SOCKET = {
     "push read": Point("socket_server.delivery:Delivery.on_push", before),
     "page read": Point("models.inbox:InboxStore.page", after),
-    "half a page": Point("socket_server.websocket:WebSocketProtocol.write_now", half_a_frame),
+    "half a page": Point("socket_server.websocket:WebSocketProtocol.write_frame", half_a_frame),
     "acting": Point("models.database:Database.transaction", before_commit),
     "acted": Point("models.inbox:InboxStore._tell_devices", before),
     "told": Point("models.inbox:InboxStore._tell_devices", after),

@@ -96,3 +96,47 @@ async def test_killed_while_postgres_works_on_its_statement_the_retry_is_a_repla
 async def once(truth: Truth, user: str, key: str, answer: dict[str, Any]) -> None:
     assert [row["id"] for row in truth.notifications(key)] == [answer["id"]]
     assert [row["id"] for row in truth.deliveries([user])] == [answer["id"]]
+
+
+# --- rooms -------------------------------------------------------------------------------------------------------
+
+
+async def test_killed_before_an_event_is_committed_the_retry_is_the_first_that_counts(
+    engine: Engine, backend: Backend, connected: Callable[..., Awaitable[Client]]
+) -> None:
+    room = "shop:order:uncommitted"
+    client = await connected("u_room_1", engine.nodes[0])
+    await client.device.join(room)
+    engine.api.fuse("event not inserted").arm()
+    asking = asyncio.create_task(backend.say(room, "key-1", 1))
+    await engine.api.killed("event not inserted")
+    await no_answer(asking)
+
+    await engine.restart(engine.api)
+    response = await backend.say(room, "key-1", 1)
+    assert (response.json()["seq"], response.headers.get("idempotent-replayed")) == (1, None)
+    await client.device.reach_in(room, 1)
+    assert client.device.heard(room) == [1]
+
+
+async def test_killed_after_the_commit_of_an_event_members_hear_of_it_and_the_retry_is_a_replay(
+    engine: Engine, backend: Backend, connected: Callable[..., Awaitable[Client]]
+) -> None:
+    room = "shop:order:committed"
+    clients = [await connected(f"u_room_{nth}", node) for nth, node in enumerate(engine.nodes)]
+    for client in clients:
+        await client.device.join(room)
+    engine.api.fuse("event inserted").arm()
+    asking = asyncio.create_task(backend.say(room, "key-2", 2))
+    await engine.api.killed("event inserted")
+    await no_answer(asking)
+    for client in clients:
+        await client.device.reach_in(room, 1)  # while there is no API, and nobody was told: the check of heads finds it
+
+    await engine.restart(engine.api)
+    response = await backend.say(room, "key-2", 2)
+    assert (response.json()["seq"], response.headers.get("idempotent-replayed")) == (1, "true")
+    await backend.say(room, "key-3", 3)
+    for client in clients:
+        await client.device.reach_in(room, 2)
+        assert client.device.heard(room) == [2, 3]

@@ -29,7 +29,7 @@ def told(router: Router, pushes: Sequence[Push], holds: dict[str, set[str]], dea
             case ("ZRANGE", *_):
                 return [name.encode() for name in holds]
             case ("SMISMEMBER", key, *users):
-                held = next((held for name, held in holds.items() if redis_keys.node_users(name) == key), set())
+                held = next((held for name, held in holds.items() if redis_keys.holdings(name) == key), set())
                 return [int(user in held) for user in users]
         done.append(command)
         return int(not any(str(command[1]).startswith(redis_keys.node_channel(name)) for name in deaf))
@@ -49,7 +49,7 @@ def test_each_node_gets_one_message_with_its_own_users_only() -> None:
     for _ in range(2):  # once with nodes that are new to it, once with nodes that it knows
         done, nodes = told(router, [push("1"), push("2"), push("3")], holds)
         assert nodes == ("a", "b")
-        assert {command[1]: [each.user for each in decode(command[2])[1]] for command in done} == {
+        assert {command[1]: [each.key for each in decode(command[2])[1]] for command in done} == {
             redis_keys.node_channel("a"): ["default/1", "default/2"],
             redis_keys.node_channel("b"): ["default/2"],
         }
@@ -67,8 +67,8 @@ def test_two_at_once_do_not_mix_up_what_they_know() -> None:
     told(router, [push("1")], {"a": set()})
     one, two = router.route([push("1")], 0.0), router.route([push("2")], 0.0)
     assert len(next(one)) == len(next(two)) == 2
-    assert one.send([[b"a", b"b"], [1]]) == [("SMISMEMBER", redis_keys.node_users("b"), "default/1")]
-    assert two.send([[b"a", b"b"], [0]]) == [("SMISMEMBER", redis_keys.node_users("b"), "default/2")]
+    assert one.send([[b"a", b"b"], [1]]) == [("SMISMEMBER", redis_keys.holdings("b"), "default/1")]
+    assert two.send([[b"a", b"b"], [0]]) == [("SMISMEMBER", redis_keys.holdings("b"), "default/2")]
     assert [command[1] for command in one.send([[1]])] == [redis_keys.node_channel("a"), redis_keys.node_channel("b")]
     assert [command[1] for command in two.send([[1]])] == [redis_keys.node_channel("b")]
 
@@ -76,7 +76,7 @@ def test_two_at_once_do_not_mix_up_what_they_know() -> None:
 def test_a_node_that_nobody_listens_for_is_forgotten() -> None:
     done, nodes = told(Router(), [push("1")], {"a": {"default/1"}, "b": {"default/1"}}, deaf=frozenset({"a"}))
     assert nodes == ("b",)
-    assert done[2:] == [("ZREM", redis_keys.NODES, "a"), ("UNLINK", redis_keys.node_users("a"))]
+    assert done[2:] == [("ZREM", redis_keys.NODES, "a"), ("UNLINK", redis_keys.holdings("a"))]
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,20 @@ import pytest
 import socketio
 import uvicorn
 
+from api.room_events import Draft
+from models.contracts import RoomEventIn
 from models.states import Priority
 from ops.prove.replica import Replica
 from socket_server.main import Application, create_app
 from socket_server.websocket import WebSocketProtocol
-from tests.conftest import nobody, token
+from tests.conftest import nobody, running_api, token
 from tests.models.test_log import ingest
 from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
+    from api.room_events import RoomEvents
     from models.database import Connection
     from models.settings import Settings
     from workers.resources import Resources
@@ -70,7 +73,7 @@ def _no_signals() -> AsyncExitStack:
 
 
 async def _announced(application: Application) -> bool:
-    return bool(await application.node._presence._redis.zscore("bellhop:nodes", application.node._presence._node))
+    return bool(await application.node._announcer._redis.zscore("bellhop:nodes", application.node._announcer._node))
 
 
 async def eventually(condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> None:
@@ -93,6 +96,8 @@ class Device:
         self.ready: dict[str, Any] = {}
         self.frames: list[dict[str, Any]] = []
         self.errors: list[dict[str, Any]] = []
+        self.rooms: dict[str, list[dict[str, Any]]] = {}
+        self.room_seqs: dict[str, int] = {}
         self.order: list[str] = []
         self.refusal: Any = None
         self.replica = Replica()
@@ -108,6 +113,11 @@ class Device:
             case "inbox":
                 self.frames.append(body)
                 self.replica.apply(body)
+            case "room":
+                assert body["from"] == self.room_seqs[body["room"]] + 1, "a gap, or what was sent before"
+                assert [entry["seq"] for entry in body["entries"]] == list(range(body["from"], body["to"] + 1))
+                self.room_seqs[body["room"]] = body["to"]
+                self.rooms.setdefault(body["room"], []).append(body)
             case "error":
                 self.errors.append(body)
 
@@ -115,9 +125,17 @@ class Device:
         self.refusal = body
 
     async def connect(
-        self, url: str, user: str = "u_1", *, since: Any = None, auth: Any = None, transports: list[str] | None = None
+        self,
+        url: str,
+        user: str = "u_1",
+        *,
+        since: Any = None,
+        auth: Any = None,
+        transports: list[str] | None = None,
+        rooms: Sequence[str] = (),
     ) -> Device:
-        given = auth if auth is not None else {"token": token(user), **({} if since is None else {"since": since})}
+        position = {} if since is None else {"since": since}
+        given = auth if auth is not None else {"token": token(user, rooms=rooms), **position}
         await self.client.connect(url, auth=given, transports=transports or ["websocket"], wait_timeout=5)
         await eventually(lambda: self.ready)
         return self
@@ -126,6 +144,22 @@ class Device:
         await eventually(lambda: self.replica.seq >= seq)
         assert self.replica.seq == seq
         return self
+
+    async def join(self, room: str, **since: int) -> dict[str, Any]:
+        """Join a room, and go on checking its frames from the number that the answer names."""
+        answer = await self.call("join", {"room": room, **since})
+        if answer["ok"]:
+            self.room_seqs[room] = answer["seq"]
+        return answer
+
+    async def reach_in(self, room: str, seq: int) -> Device:
+        await eventually(lambda: self.room_seqs[room] >= seq)
+        assert self.room_seqs[room] == seq
+        return self
+
+    def heard(self, room: str) -> list[Any]:
+        """What the events of a room were about, in the order in which they came."""
+        return [entry["data"]["nth"] for frame in self.rooms.get(room, []) for entry in frame["entries"]]
 
     async def call(self, name: str, *body: Any) -> dict[str, Any]:
         return await self.client.call(name, body if len(body) > 1 else body[0] if body else None, timeout=5)  # type: ignore[no-any-return]
@@ -162,3 +196,16 @@ def arrive(connection: Connection, worker: Resources) -> Callable[..., Awaitable
         await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
 
     return write
+
+
+@pytest.fixture
+async def publish(settings: Settings) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+    """Publish into a room as an API process does: committed, then pushed."""
+    async with running_api(settings) as api:
+        events: RoomEvents = api._transport.app.state.resources.room_events  # type: ignore[attr-defined]
+
+        async def write(room: str, numbers: Iterable[int] = (0,)) -> None:
+            said = [RoomEventIn(event="order.updated", data={"nth": nth}) for nth in numbers]
+            await asyncio.gather(*(events.publish(Draft.of("default", room, each, None)) for each in said))
+
+        yield write

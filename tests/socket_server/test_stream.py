@@ -10,8 +10,8 @@ import redis.asyncio
 import socketio
 
 from models import redis_keys
-from models.contracts import InboxFrame, ReadyFrame
 from models.push import Push, encode
+from models.socket_events import InboxFrame, ReadyFrame
 from models.states import Action, Priority
 from socket_server import outgoing
 from socket_server.outgoing import MOST_BYTES
@@ -160,10 +160,10 @@ async def test_after_flushall_presence_and_stream_heal(
     await client.flushall()
     await arrive()
     await one.reach(1)
-    await node.node._presence.announce()
-    presence = node.node._presence
-    assert await client.smembers(presence._users_key) == {b"default/u_1"}
-    assert await client.zscore(redis_keys.NODES, presence._node)
+    await node.node._announcer.announce()
+    announcer = node.node._announcer
+    assert await client.smembers(announcer._set) == {b"default/u_1"}
+    assert await client.zscore(redis_keys.NODES, announcer._node)
     await client.aclose()
 
 
@@ -180,14 +180,14 @@ async def test_a_bus_that_is_cut_listens_anew(settings: Settings, node: Running,
 
 
 async def test_presence_follows_the_last_connection(node: Running, device: Make) -> None:
-    presence = node.node._presence
+    announcer = node.node._announcer
     one, two = await device().connect(node.url), await device().connect(node.url)
-    assert await presence._redis.scard(presence._users_key) == 1
+    assert await announcer._redis.scard(announcer._set) == 1
     await one.client.disconnect()
     await eventually(lambda: len(node.node._registry) == 1)
-    assert await presence._redis.scard(presence._users_key) == 1
+    assert await announcer._redis.scard(announcer._set) == 1
     await two.client.disconnect()
-    await eventually(lambda: _nobody(presence._redis, presence._users_key))
+    await eventually(lambda: _nobody(announcer._redis, announcer._set))
 
 
 async def _nobody(client: redis.asyncio.Redis, key: str) -> bool:
@@ -228,14 +228,14 @@ async def test_a_client_that_does_not_read_waits_in_postgres_and_misses_nothing(
     transport.pause_reading()
     sent = 0
     async with asyncio.timeout(30):
-        while held.live:  # past what the kernel takes on both sides, and the node's own megabyte
+        while held.inbox.live:  # past what the kernel takes on both sides, and the node's own megabyte
             await arrive(how_many=50, body="x" * 4_000)
             sent += 50
     assert held.outgoing.waiting_bytes < 2 * MOST_BYTES
     assert one.replica.seq < sent
     transport.resume_reading()
     await one.reach(sent)
-    await eventually(lambda: held.live)
+    await eventually(lambda: held.inbox.live)
     assert one.titles() == [*range(50)] * (sent // 50)
 
 
@@ -263,7 +263,7 @@ async def test_a_client_that_does_not_read_is_closed_all_the_same(
     transport = one.client.eio.ws._response.connection.transport
     transport.pause_reading()
     async with asyncio.timeout(30):
-        while held.live:
+        while held.inbox.live:
             await arrive(how_many=50, body="x" * 4_000)
     assert node.server.server_state.connections
     await node.node._server.close(held.eio_sid)
@@ -280,14 +280,14 @@ async def test_a_connection_ends_with_its_token(node: Running, device: Make) -> 
 
 async def test_presence_that_was_not_written_is_written_anew(node: Running, device: Make) -> None:
     await device().connect(node.url)
-    presence = node.node._presence
-    await presence._redis.srem(presence._users_key, "default/u_1")
-    await presence._redis.sadd(presence._users_key, "default/somebody_else")
-    presence._missed = True
-    presence.announce_soon()
+    announcer = node.node._announcer
+    await announcer._redis.srem(announcer._set, "default/u_1")
+    await announcer._redis.sadd(announcer._set, "default/somebody_else")
+    announcer._missed = True
+    announcer.announce_soon()
 
     async def right() -> bool:
-        return await presence._redis.smembers(presence._users_key) == {b"default/u_1"}
+        return await announcer._redis.smembers(announcer._set) == {b"default/u_1"}
 
     await eventually(right)
 
@@ -321,7 +321,7 @@ async def test_every_action_works_over_a_socket(node: Running, device: Make, arr
 
 
 async def test_a_node_answers_once_it_has_taken_a_message(node: Running, worker: Resources) -> None:
-    name = node.node._presence._node
+    name = node.node._announcer._node
     message = encode([Push("default/nobody", 1, 1, b"2[]")], "answers")
     assert worker.redis.publish(redis_keys.node_channel(name), message) == 1
     await eventually(lambda: worker.redis.lrange("answers", 0, -1) == [name.encode()])

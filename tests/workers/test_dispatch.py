@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from models import redis_keys
-from models.contracts import InboxFrame
 from models.parked import list_parked, replay_parked
 from models.push import decode
+from models.socket_events import InboxFrame
 from models.states import Priority
 from tests.conftest import nobody
 from tests.models.test_log import ingest
@@ -57,7 +57,7 @@ def test_a_batch_becomes_one_contiguous_frame_per_user(connection: Connection) -
     ingest(connection, "a", 2)
     ingest(connection, "b", 1)
     batch = dispatch_batch(connection, Priority.NORMAL, limit=500, attempts=5)
-    frames = {push.user: orjson.loads(push.packet[1:])[1] for push in batch.pushes}
+    frames = {push.key: orjson.loads(push.packet[1:])[1] for push in batch.pushes}
     for frame in frames.values():
         InboxFrame.model_validate(frame)
     assert (frames["default/a"]["from"], frames["default/a"]["to"]) == (1, 2)
@@ -148,8 +148,8 @@ def test_the_task_works_until_nothing_is_due_and_pushes_to_the_nodes_that_hold_a
 ) -> None:
     bus = worker.redis
     bus.zadd(redis_keys.NODES, {"here": 9e12, "dead": 9e12})
-    bus.sadd(redis_keys.node_users("here"), "default/a")
-    bus.sadd(redis_keys.node_users("dead"), "default/a", "default/b")
+    bus.sadd(redis_keys.holdings("here"), "default/a")
+    bus.sadd(redis_keys.holdings("dead"), "default/a", "default/b")
     with bus.pubsub() as channel:
         channel.subscribe(redis_keys.node_channel("here"))
         assert channel.get_message(timeout=5)
@@ -159,7 +159,7 @@ def test_the_task_works_until_nothing_is_due_and_pushes_to_the_nodes_that_hold_a
         assert dispatch_until_idle(worker, Priority.NORMAL, nobody) is False
         message = channel.get_message(timeout=5)
     assert message is not None
-    assert [(push.user, push.first, push.last) for push in decode(message["data"])[1]] == [("default/a", 1, 2)]
+    assert [(push.key, push.first, push.last) for push in decode(message["data"])[1]] == [("default/a", 1, 2)]
     assert bus.zrange(redis_keys.NODES, 0, -1) == [b"here"], "a node that nobody listens for is forgotten"
     assert not bus.exists(redis_keys.hint_outstanding("normal")), "the next commit may hint again"
 

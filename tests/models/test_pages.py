@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from models.frames import MAX_PAGE_BYTES, Page
+from models.pages import MAX_PAGE_BYTES, InboxPage
 
 
 def row(seq: int | None, length: int = 0, head: int = 10) -> dict[str, Any]:
@@ -18,16 +18,16 @@ def row(seq: int | None, length: int = 0, head: int = 10) -> dict[str, Any]:
 
 
 def test_a_page_accounts_for_numbers_that_are_gone() -> None:
-    page = Page(2, 5, [row(4), row(6)])
+    page = InboxPage(2, 5, [row(4), row(6)])
     assert (page.first, page.last, [orjson.loads(entry)["seq"] for entry in page.entries]) == (3, 7, [4, 6])
 
 
 def test_a_page_ends_where_it_gets_too_large() -> None:
-    page = Page(2, 5, [row(4, 200_000), row(6, 200_000), row(7, 10)])
+    page = InboxPage(2, 5, [row(4, 200_000), row(6, 200_000), row(7, 10)])
     assert (page.first, page.last, len(page.entries)) == (3, 5, 1)
     assert len(page.as_frame()) < MAX_PAGE_BYTES
 
 
 def test_one_entry_always_fits() -> None:
-    page = Page(2, 5, [row(3, 2 * MAX_PAGE_BYTES), row(4)])
+    page = InboxPage(2, 5, [row(3, 2 * MAX_PAGE_BYTES), row(4)])
     assert (page.first, page.last, len(page.entries)) == (3, 3, 1)

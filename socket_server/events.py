@@ -1,0 +1,92 @@
+"""What clients ask for, and the answers. Each event has a message class, which refuses what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from models.contracts import ActionIn
+from models.errors import UnknownEventError, ValidationFailedError
+from models.socket_events import AckIn, JoinIn, LeaveIn, SyncIn
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from models.inbox import InboxStore
+    from socket_server.receipts import Receipts
+    from socket_server.registry import Connection
+    from socket_server.rooms import Rooms
+
+    Answer = dict[str, Any]
+    Handle = Callable[[Connection, Any], Awaitable[Answer]]
+
+Event = TypeVar("Event", bound=BaseModel)
+
+
+class ClientEvents:
+    """Answers client events."""
+
+    def __init__(self, *, inbox: InboxStore, receipts: Receipts, rooms: Rooms) -> None:
+        self._inbox = inbox
+        self._receipts = receipts
+        self._rooms = rooms
+        self._handlers: dict[str, tuple[type[BaseModel], Handle]] = {
+            "ack": (AckIn, self._ack),
+            "sync": (SyncIn, self._sync),
+            "act": (ActionIn, self._act),
+            "join": (JoinIn, self._join),
+            "leave": (LeaveIn, self._leave),
+        }
+
+    async def answer(self, connection: Connection, name: str, arguments: list[Any]) -> Answer:
+        """Do what an event asks for and return the answer. Raises `BellhopError`."""
+        if name not in self._handlers:
+            detail = f"There is no event {name[:64]!r}; the events are {', '.join(self._handlers)}"
+            raise UnknownEventError(detail)
+        model, handle = self._handlers[name]
+        return {"ok": True, **await handle(connection, _payload(model, arguments))}
+
+    async def _ack(self, connection: Connection, given: AckIn) -> Answer:
+        self._receipts.ack(connection, given.seq)
+        return {}
+
+    async def _sync(self, connection: Connection, given: SyncIn) -> Answer:
+        token = connection.token
+        page = await self._inbox.page(token.tenant, token.user, given.since, given.limit)
+        return _decoded(page.as_json())
+
+    async def _act(self, connection: Connection, given: ActionIn) -> Answer:
+        token = connection.token
+        done = await self._inbox.act(token.tenant, token.user, [given.action], seqs=given.seqs, up_to=given.up_to)
+        return _decoded(done.as_json())
+
+    async def _join(self, connection: Connection, given: JoinIn) -> Answer:
+        return await self._rooms.join(connection, given)
+
+    async def _leave(self, connection: Connection, given: LeaveIn) -> Answer:
+        self._rooms.leave(connection, given.room)
+        return {}
+
+
+def _decoded(answer: bytes) -> Answer:
+    decoded: Answer = orjson.loads(answer)
+    return decoded
+
+
+def _payload(model: type[Event], arguments: list[Any]) -> Event:
+    if len(arguments) != 1 or not isinstance(arguments[0], dict):
+        detail = "The event takes one JSON object"
+        raise ValidationFailedError(detail)
+    return checked(model, arguments[0])
+
+
+def checked(model: type[Event], value: object) -> Event:
+    """Return `value` as a `model`. Raises `ValidationFailedError`, whose detail names the first thing that is wrong."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValidationFailedError(f"{where}: {first['msg']}" if where else first["msg"]) from error

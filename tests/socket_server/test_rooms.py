@@ -1,0 +1,380 @@
+"""A room is a numbered log for everybody who joined it: the same order, no gap, and a clear word where that ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis.asyncio
+
+from models.push import ROOM_EVENT, Push
+from models.retention import Kept
+from models.socket_events import ErrorFrame, JoinOut, RoomFrame
+from tests.conftest import running_api
+from tests.socket_server.conftest import eventually, running_node
+from workers.tasks import trim_until_done
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from models.database import Connection
+    from models.settings import Settings
+    from tests.socket_server.conftest import Device, Running
+    from workers.resources import Resources
+
+    Make = Callable[[], Device]
+    Publish = Callable[..., Awaitable[None]]
+    Arrive = Callable[..., Awaitable[None]]
+
+ROOM = "shop:order:42"
+GRANTS = ["shop:order:*"]
+
+
+async def test_a_member_gets_what_happens_from_now_on(node: Running, device: Make, publish: Publish) -> None:
+    await publish(ROOM, range(3))
+    one = await device().connect(node.url, rooms=GRANTS)
+    answer = await one.join(ROOM)
+    JoinOut.model_validate(answer)
+    assert answer == {"ok": True, "seq": 3, "head": 3, "reset": False}
+    await publish(ROOM, [3])
+    await one.reach_in(ROOM, 4)
+    assert one.heard(ROOM) == [3]
+    RoomFrame.model_validate(one.rooms[ROOM][0])
+
+
+@pytest.mark.parametrize("transports", [["websocket"], ["polling"]], ids="+".join)
+async def test_since_replays_exactly_what_was_missed(
+    transports: list[str], node: Running, device: Make, publish: Publish
+) -> None:
+    await publish(ROOM, range(250))
+    one = await device().connect(node.url, rooms=GRANTS, transports=transports)
+    assert await one.join(ROOM, since=2) == {"ok": True, "seq": 2, "head": 250, "reset": False}
+    await one.reach_in(ROOM, 250)
+    assert one.heard(ROOM) == list(range(2, 250))
+    await publish(ROOM, [250])
+    await one.reach_in(ROOM, 251)
+
+
+async def test_everybody_on_every_node_hears_the_same(
+    settings: Settings, node: Running, device: Make, publish: Publish
+) -> None:
+    async with running_node(settings) as other:
+        devices = [
+            await device().connect(url, f"u_{nth}", rooms=GRANTS) for nth in range(4) for url in (node.url, other.url)
+        ]
+        for one in devices:
+            await one.join(ROOM)
+        for nth in range(0, 100, 10):
+            await publish(ROOM, range(nth, nth + 10))
+        for one in devices:
+            await one.reach_in(ROOM, 100)
+            assert one.heard(ROOM) == list(range(100))
+            await one.client.disconnect()
+
+
+async def test_a_room_costs_one_message_per_node(node: Running, device: Make, publish: Publish) -> None:
+    for nth in range(20):
+        one = await device().connect(node.url, f"u_{nth}", rooms=GRANTS)
+        await one.join(ROOM)
+    heard: list[Push] = []
+    rooms = node.node._rooms
+    original = rooms.on_push
+    for bus in node.node._buses:
+        bus._on_push = lambda push: (heard.append(push), original(push))  # type: ignore[func-returns-value]
+    await publish(ROOM, range(5))
+    await one.reach_in(ROOM, 5)
+    assert [(push.first, push.last) for push in heard] == [(1, 5)]
+
+
+async def test_who_left_hears_no_more_and_can_come_back(node: Running, device: Make, publish: Publish) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    two = await device().connect(node.url, "u_2", rooms=GRANTS)
+    await one.join(ROOM)
+    await two.join(ROOM)
+    assert await one.call("leave", {"room": ROOM}) == {"ok": True}
+    assert await one.call("leave", {"room": ROOM}) == {"ok": True}
+    await publish(ROOM, range(3))
+    await two.reach_in(ROOM, 3)
+    assert one.heard(ROOM) == []
+    await one.join(ROOM, since=0)
+    await one.reach_in(ROOM, 3)
+    assert one.heard(ROOM) == [0, 1, 2]
+
+
+async def test_joining_again_goes_on_from_where_it_says(node: Running, device: Make, publish: Publish) -> None:
+    await publish(ROOM, range(5))
+    one = await device().connect(node.url, rooms=GRANTS)
+    await one.join(ROOM, since=3)
+    await one.reach_in(ROOM, 5)
+    assert (await one.join(ROOM, since=1))["seq"] == 1
+    await one.reach_in(ROOM, 5)
+    assert one.heard(ROOM) == [3, 4, 1, 2, 3, 4]
+    await publish(ROOM, [5])
+    await one.reach_in(ROOM, 6)
+    (held,) = node.node._rooms._rooms.values()
+    assert len(held.members) == 1
+
+
+async def test_nothing_is_left_of_who_is_gone(node: Running, device: Make, publish: Publish) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    await one.join(ROOM)
+    announcer = node.node._announcer
+    assert await announcer._redis.smembers(announcer._set) == {b"default/u_1", b"default/#shop:order:42"}
+    await one.client.disconnect()
+    await eventually(lambda: not node.node._rooms._rooms)
+    await announcer.settle()
+    assert await announcer._redis.smembers(announcer._set) == set()
+
+
+# --- what gets lost is repaired --------------------------------------------------------------------------------------
+
+
+async def test_a_push_that_redis_lost_is_read_once_for_the_whole_room(
+    node: Running, device: Make, publish: Publish
+) -> None:
+    devices = [await device().connect(node.url, f"u_{nth}", rooms=GRANTS) for nth in range(10)]
+    for one in devices:
+        await one.join(ROOM)
+    asked: list[int] = []
+    store = node.node._rooms._store
+    original = store.page
+
+    async def counted(*arguments: Any) -> Any:
+        asked.append(arguments[2])
+        return await original(*arguments)
+
+    store.page = counted  # type: ignore[method-assign]
+    for bus in node.node._buses:
+        bus._on_push = lambda _: None
+    await publish(ROOM, range(3))
+    for one in devices:
+        await one.reach_in(ROOM, 3)
+        assert one.heard(ROOM) == [0, 1, 2]
+    assert asked == [0]
+
+
+async def test_pushes_that_crossed_go_out_in_order(node: Running, device: Make, publish: Publish) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    await one.join(ROOM)
+    pushes: list[Push] = []
+    for bus in node.node._buses:
+        bus._on_push = pushes.append
+    for nth in range(5):
+        await publish(ROOM, [nth])
+    await eventually(lambda: sum(push.last - push.first + 1 for push in pushes) == 5)
+    for push in reversed(pushes * 2):
+        node.node._rooms.on_push(push)
+    await one.reach_in(ROOM, 5)
+    assert one.heard(ROOM) == list(range(5))
+
+
+async def test_a_stretch_that_was_read_half_already_is_no_gap(node: Running, device: Make, publish: Publish) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    await one.join(ROOM)
+    await publish(ROOM, [0])
+    await one.reach_in(ROOM, 1)
+    for bus in node.node._buses:
+        bus._on_push = lambda _: None
+    await publish(ROOM, [1, 2])
+    node.node._rooms.on_push(Push("default/#shop:order:42", 1, 3, b"what it held overlaps", ROOM_EVENT))
+    await one.reach_in(ROOM, 3)
+    assert one.heard(ROOM) == [0, 1, 2]
+
+
+async def test_after_flushall_a_room_goes_on(settings: Settings, node: Running, device: Make, publish: Publish) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    await one.join(ROOM)
+    async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
+        await client.flushall()
+    await publish(ROOM, range(3))
+    await one.reach_in(ROOM, 3)
+    await node.node._announcer.announce()
+    await publish(ROOM, range(3, 6))
+    await one.reach_in(ROOM, 6)
+
+
+async def test_who_joins_while_a_room_is_busy_misses_nothing(node: Running, device: Make, publish: Publish) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    await one.join(ROOM)
+
+    async def go_on() -> None:
+        for nth in range(0, 600, 3):
+            await publish(ROOM, range(nth, nth + 3))
+
+    publishing = asyncio.create_task(go_on())
+    late = []
+    for nth in range(10):
+        late.append(await device().connect(node.url, f"u_{nth}", rooms=GRANTS))
+        await late[-1].join(ROOM, **({"since": 0} if nth % 2 else {}))
+    await publishing
+    for each in [one, *late]:
+        await each.reach_in(ROOM, 600)
+    for each in late[1::2]:
+        assert each.heard(ROOM) == list(range(600))
+
+
+# --- busy rooms ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hot_room_is_batched_into_frames(node: Running, device: Make, publish: Publish) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    await one.join(ROOM)
+    for nth in range(0, 1_000, 5):
+        await publish(ROOM, range(nth, nth + 5))
+    await one.reach_in(ROOM, 1_000)
+    assert one.heard(ROOM) == list(range(1_000))
+    assert len(one.rooms[ROOM]) < 150
+
+
+async def test_a_hot_room_does_not_hold_up_inboxes(
+    node: Running, device: Make, publish: Publish, arrive: Arrive
+) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    await one.join(ROOM)
+    await publish(ROOM, range(2_000))
+    await arrive()
+    await one.reach(1)
+    await one.reach_in(ROOM, 2_000)
+
+
+async def test_a_member_that_does_not_read_holds_up_nobody_and_catches_up(
+    node: Running, device: Make, settings: Settings
+) -> None:
+    slow = await device().connect(node.url, rooms=GRANTS)
+    fast = await device().connect(node.url, "u_2", rooms=GRANTS)
+    await slow.join(ROOM)
+    await fast.join(ROOM)
+    (connection,) = node.node._registry.of_user("default/u_1")
+    stream = connection.rooms[ROOM]
+    transport = slow.client.eio.ws._response.connection.transport
+    transport.pause_reading()
+    sent = 0
+    async with running_api(settings) as api, asyncio.timeout(60):
+        events = api._transport.app.state.resources.room_events  # type: ignore[attr-defined]
+        while stream.live:  # past what the kernel takes on both sides, and the node's own megabyte
+            await publish_large(events, range(sent, sent + 20))
+            sent += 20
+            await fast.reach_in(ROOM, sent)
+    assert slow.room_seqs[ROOM] < sent
+    transport.resume_reading()
+    await slow.reach_in(ROOM, sent)
+    assert slow.heard(ROOM) == list(range(sent))
+    await eventually(lambda: stream.live)
+
+
+async def publish_large(events: Any, numbers: range) -> None:
+    from api.room_events import Draft  # noqa: PLC0415
+    from models.contracts import RoomEventIn  # noqa: PLC0415
+
+    said = [RoomEventIn(event="x", data={"nth": nth, "much": "y" * 15_000}) for nth in numbers]
+    await asyncio.gather(*(events.publish(Draft.of("default", ROOM, each, None)) for each in said))
+
+
+# --- where it ends ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeping_little(settings: Settings) -> Settings:
+    return settings.model_copy(update={"room_retention": {"*": Kept(events=5)}})
+
+
+async def test_a_number_that_is_no_longer_kept_is_a_reset(
+    keeping_little: Settings, api_key: str, worker: Resources, device: Make
+) -> None:
+    async with running_node(keeping_little) as node, running_api(keeping_little) as api:
+        for nth in range(20):
+            await api.post(
+                f"/v1/rooms/{ROOM}/events",
+                json={"event": "x", "data": {"nth": nth}},
+                headers={"authorization": f"Bearer {api_key}"},
+            )
+        trim_until_done(worker)
+        one = await device().connect(node.url, rooms=GRANTS)
+        assert await one.join(ROOM, since=3) == {"ok": True, "seq": 20, "head": 20, "reset": True}
+        assert await one.join(ROOM, since=15) == {"ok": True, "seq": 15, "head": 20, "reset": False}
+        await one.reach_in(ROOM, 20)
+        assert await one.join(ROOM, since=99) == {"ok": True, "seq": 20, "head": 20, "reset": True}
+        await one.client.disconnect()
+
+
+async def test_a_member_too_far_behind_is_told_to_join_again(
+    node: Running, device: Make, publish: Publish, connection: Connection
+) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    await one.join(ROOM)
+    (held,) = node.node._registry.of_user("default/u_1")
+    held.rooms[ROOM].live = False  # as when it does not read
+    await publish(ROOM, range(10))
+    connection.execute("UPDATE room SET floor_seq = 8")
+    node.node._replay.catch_up(held.rooms[ROOM], node.node._rooms._source, "slow")
+    await eventually(lambda: one.errors)
+    ErrorFrame.model_validate(one.errors[0])
+    assert {name: one.errors[0][name] for name in ("code", "event", "room")} == {
+        "code": "room_reset",
+        "event": "join",
+        "room": ROOM,
+    }
+    assert held.rooms == {}
+    assert (await one.join(ROOM, since=0))["reset"]
+    await publish(ROOM, [10])
+    await one.reach_in(ROOM, 11)
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("grants", "room"),
+    [
+        ([], ROOM),
+        (["shop:order:4"], ROOM),
+        (["blog:*"], ROOM),
+        (["shop:order:*"], "Shop:order:42"),
+        (["shop:order:*"], "shop:Order:42"),
+        (["shop:order:*"], "shop:orders"),
+    ],
+)
+async def test_refuses_a_room_that_is_not_granted(grants: list[str], room: str, node: Running, device: Make) -> None:
+    one = await device().connect(node.url, rooms=grants)
+    answer = await one.call("join", {"room": room})
+    assert (answer["ok"], answer["error"]["code"], answer["error"]["room"]) == (False, "not_granted", room)
+    assert node.node._rooms._rooms == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"room": "a" * 129},
+        {"room": "shop:\n42"},
+        {"room": "shop:\x00"},
+        {"room": "shop:*"},
+        {"room": ""},
+        {"room": 42},
+        {},
+        {"room": ROOM, "since": -1},
+        {"room": ROOM, "since": "1"},
+        {"room": ROOM, "colour": "red"},
+    ],
+)
+async def test_refuses_a_join_that_makes_no_sense(body: dict[str, Any], node: Running, device: Make) -> None:
+    one = await device().connect(node.url, rooms=["*"])
+    answer = await one.call("join", body)
+    assert (answer["ok"], answer["error"]["code"]) == (False, "validation_failed")
+
+
+async def test_ten_thousand_rooms_are_too_many(settings: Settings, device: Make) -> None:
+    lenient = settings.model_copy(update={"client_events_per_s": 1e6, "client_events_burst": 20_000})
+    async with running_node(lenient) as node:
+        one = await device().connect(node.url, rooms=["*"])
+        answers: list[dict[str, Any]] = []
+        for nth in range(10_000):
+            await one.client.emit("join", {"room": f"shop:order:{nth}"}, callback=answers.append)
+            if not one.client.connected:
+                break
+        await eventually(lambda: len(answers) > settings.rooms_per_connection)
+        refused = [answer for answer in answers if not answer["ok"]]
+        assert len(answers) - len(refused) == settings.rooms_per_connection
+        assert {answer["error"]["code"] for answer in refused} == {"too_many_rooms"}
+        assert str(settings.rooms_per_connection) in refused[0]["error"]["detail"]
+        await one.client.disconnect()
