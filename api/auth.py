@@ -13,11 +13,11 @@ from models.errors import ForbiddenError, TokenInvalidError, UnauthorizedError
 from models.keys import secret_matches, split_key
 from models.queries import keys as sql
 from models.states import Scope
-from models.tokens import UserToken, verify_token
+from models.tokens import UserToken
 
 if TYPE_CHECKING:
     from models.database import Database
-    from models.tenants import TenantSecrets
+    from models.token_verifier import TokenVerifier
 
 _FRESH_S = 1.0  # how long a revoked key may still be honoured by another API process
 _MOST_KEYS = 10_000
@@ -48,9 +48,9 @@ class Backend:
 class Authenticator:
     """Checks keys and tokens. Keys are remembered for a second, so that a busy one costs one query a second."""
 
-    def __init__(self, database: Database, secrets: TenantSecrets) -> None:
+    def __init__(self, database: Database, tokens: TokenVerifier) -> None:
         self._database = database
-        self._secrets = secrets
+        self._tokens = tokens
         self._known: dict[str, tuple[float, Backend]] = {}
 
     async def backend(self, credentials: str) -> Backend:
@@ -79,8 +79,8 @@ class Authenticator:
         self._known = {text: known for text, known in self._known.items() if known[1].key_id != key_id}
 
     async def user(self, credentials: str) -> UserToken:
-        """Return what the token says. Raises `TokenInvalidError`, `TokenExpiredError`, `UnavailableError`."""
-        return await verify_token(credentials, self._secrets.of)
+        """Return what the token says. Raises as `TokenVerifier.verify` does."""
+        return await self._tokens.verify(credentials)
 
 
 def bearer(request: Request) -> str:
@@ -114,7 +114,7 @@ class NeedsToken(HTTPBearer):
         super().__init__(scheme_name="UserToken", description="A user token (JWT)", auto_error=False)
 
     async def __call__(self, request: Request) -> UserToken:  # type: ignore[override]  # more than the header's text
-        """Raise `TokenInvalidError`, `TokenExpiredError`, `UnavailableError`."""
+        """Raise as `TokenVerifier.verify` does."""
         credentials = bearer(request)
         if not credentials:
             detail = "A user token is needed: Authorization: Bearer <token>"

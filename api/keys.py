@@ -38,11 +38,11 @@ Minter = Annotated[Backend, Depends(NeedsKey(Scope.TOKENS_MINT))]
 async def mint(request: Request, held: Held, backend: Minter) -> Response:
     """`ttl` is in seconds. The token is for this key's tenant."""
     wanted = await json_body(request, TokenIn)
-    secret = await held.secrets.of(backend.tenant)
-    if secret is None:
+    keys = await held.tokens.tenants.of(backend.tenant)
+    if keys is None or not keys.secrets:
         raise UnavailableError
     token, expires_at = mint_token(
-        secret,
+        keys.secrets[0],
         tenant=backend.tenant,
         user=wanted.user,
         ttl_s=wanted.ttl,

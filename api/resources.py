@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, cast
 
 import redis.asyncio
@@ -13,11 +14,12 @@ from api.auth import Authenticator
 from api.hints import Hints
 from api.ingest import Ingest
 from api.room_events import RoomEvents
+from models.background import end
 from models.database import Database
 from models.inbox import InboxStore
 from models.push_queue import PushQueue
 from models.rooms import RoomStore
-from models.tenants import TenantSecrets
+from models.token_verifier import TokenVerifier
 from workers.celery_app import make_celery
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Resources:
     settings: Settings
     database: Database
     redis: redis.asyncio.Redis
-    secrets: TenantSecrets
+    tokens: TokenVerifier
     authenticator: Authenticator
     hints: Hints
     ingest: Ingest
@@ -40,6 +42,7 @@ class Resources:
     rooms: RoomStore
     room_events: RoomEvents
     pushes: PushQueue
+    background: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
     def build(cls, settings: Settings) -> Resources:
@@ -48,15 +51,15 @@ class Resources:
         client = redis.asyncio.Redis.from_url(
             settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15
         )
-        secrets = TenantSecrets(database, settings.secret_key.get_secret_value())
+        tokens = TokenVerifier(database, settings)
         hints = Hints(make_celery(settings), client)
         pushes = PushQueue(client)
         return cls(
             settings=settings,
             database=database,
             redis=client,
-            secrets=secrets,
-            authenticator=Authenticator(database, secrets),
+            tokens=tokens,
+            authenticator=Authenticator(database, tokens),
             hints=hints,
             ingest=Ingest(database, hints),
             inbox=InboxStore(database, client),
@@ -71,11 +74,13 @@ class Resources:
         await self.database.open()
         self.hints.start()
         self.pushes.start()
+        self.background.append(asyncio.create_task(self.tokens.revocations.read_regularly(), name="revocations"))
 
     async def close(self) -> None:
         """Stop what runs in the background, and close the connections."""
         await self.hints.stop()
         await self.pushes.stop()
+        await end(self.background)
         await self.redis.aclose()
         await self.database.close()
 

@@ -268,6 +268,13 @@ class TokenIn(Message):
     )
 
 
+class DisconnectOut(Answer):
+    """A user's sockets are ended, and tokens that were issued before `revoked_at` refused, within a second."""
+
+    user: str
+    revoked_at: datetime
+
+
 class TokenOut(Answer):
     """A signed user token."""
 

@@ -85,6 +85,10 @@ class TokenExpiredError(BellhopError):
     status, code, title = 401, "token_expired", "The user token has expired"
 
 
+class TokenRevokedError(BellhopError):
+    status, code, title = 401, "token_revoked", "The user token was issued before its user was disconnected"
+
+
 class ForbiddenError(BellhopError):
     status, code, title = 403, "forbidden", "The API key may not do this"
 
@@ -98,7 +102,7 @@ class MethodNotAllowedError(BellhopError):
 
 
 class UnavailableError(BellhopError):
-    status, code, title = 503, "unavailable", "The database cannot be reached; try again"
+    status, code, title = 503, "unavailable", "Something that is needed cannot be reached; try again"
 
     def __init__(self, detail: str = "", *, retry_after_s: int = 1) -> None:
         super().__init__(detail, retry_after_s=retry_after_s)
@@ -125,6 +129,10 @@ class UnknownEventError(SocketOnlyError):
 
 class AckAheadError(SocketOnlyError):
     status, code, title = 409, "ack_ahead", "That number was not sent on this connection"
+
+
+class WrongUserError(SocketOnlyError):
+    status, code, title = 403, "wrong_user", "The token is another user's or another tenant's"
 
 
 class NotGrantedError(SocketOnlyError):

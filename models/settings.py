@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
+import orjson
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -35,6 +36,14 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="postgresql://…; empty: `python -m ops up` starts an embedded server")
     redis_url: str = Field("", description="redis://…; empty: `python -m ops up` starts an embedded server")
     secret_key: SecretStr = Field(SecretStr(""), description="Signs user tokens of the default tenant (HS256)")
+
+    secret_key_previous: SecretStr = Field(
+        SecretStr(""), description="Still believed while BELLHOP_SECRET_KEY is being changed"
+    )
+    jwks_url: str = Field("", description="Where the default tenant's identity provider publishes its keys (https)")
+    jwks_allow_private: bool = Field(
+        default=False, description="Whether JWKS URLs may be http, or lead to addresses inside the network"
+    )
 
     host: str = "127.0.0.1"
     api_port: Port = 8000
@@ -65,9 +74,13 @@ class Settings(BaseSettings):
     node_heartbeat_s: float = Field(5.0, gt=0, le=60)
     node_ttl_s: float = Field(15.0, gt=0, le=300)
     ack_flush_interval_s: float = Field(0.5, gt=0, le=60)
+    token_warning_s: float = Field(
+        60.0, ge=0, le=3600, description="How long before its token ends a connection is told; at most half of the rest"
+    )
+    token_grace_s: float = Field(5.0, ge=0, le=300, description="How long after that it is closed")
     client_events_per_s: float = Field(100.0, gt=0, description="Sustained client events per connection")
     client_events_burst: int = Field(200, ge=1)
-    room_retention: KeptByRoom = Field(
+    room_retention: Annotated[KeptByRoom, NoDecode] = Field(
         {"*": Kept()},
         description='JSON by room, or by its beginning and *: {"shop:order:*": {"events": 1000, "age_s": 604800}}',
     )
@@ -83,6 +96,15 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("room_retention", mode="before")
+    @classmethod
+    def _read_json(cls, value: object) -> object:
+        try:
+            return orjson.loads(value) if isinstance(value, str) else value
+        except orjson.JSONDecodeError as error:
+            msg = f"is not valid JSON: {error}"
+            raise ValueError(msg) from error
 
     @field_validator("cors_origins")
     @classmethod
@@ -119,6 +141,14 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
+    @field_validator("jwks_url")
+    @classmethod
+    def _jwks_is_a_url(cls, value: str) -> str:
+        if value and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname):
+            msg = "must be a URL like https://id.example.com/.well-known/jwks.json"
+            raise ValueError(msg)
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis_is_redis(cls, value: str) -> str:
@@ -130,9 +160,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _production_is_complete(self) -> Self:
         secret = self.secret_key.get_secret_value()
-        if secret and len(secret) < MINIMUM_SECRET_LENGTH:
-            msg = f"BELLHOP_SECRET_KEY must have at least {MINIMUM_SECRET_LENGTH} characters"
-            raise ValueError(msg)
+        for name, value in (("", secret), ("_PREVIOUS", self.secret_key_previous.get_secret_value())):
+            if value and len(value) < MINIMUM_SECRET_LENGTH:
+                msg = f"BELLHOP_SECRET_KEY{name} must have at least {MINIMUM_SECRET_LENGTH} characters"
+                raise ValueError(msg)
         if self.node_ttl_s <= self.node_heartbeat_s:
             msg = "BELLHOP_NODE_TTL_S must be longer than BELLHOP_NODE_HEARTBEAT_S"
             raise ValueError(msg)

@@ -60,6 +60,12 @@ class ErrorFrame(Answer):
     retry_in_ms: int | None = None
 
 
+class ExpiringFrame(Answer):
+    """The `expiring` event: the token ends then, and the connection soon after; send `refresh` before."""
+
+    expires_at: datetime
+
+
 class DrainFrame(Answer):
     """The `drain` event: this node is going away, and closes the connection soon; connect again after so long."""
 
@@ -102,6 +108,12 @@ class LeaveIn(Message):
     room: Name
 
 
+class RefreshIn(Message):
+    """Client event `refresh`: a new token of the same user, for this connection."""
+
+    token: str
+
+
 class Out(Answer):
     """An answer that says only that it worked."""
 
@@ -114,3 +126,9 @@ class JoinOut(Out):
     seq: int
     head: int
     reset: bool
+
+
+class RefreshOut(Out):
+    """When the new token ends."""
+
+    expires_at: datetime

@@ -40,12 +40,18 @@ def _time(*, default: bool = False, nullable: bool = True) -> Any:  # noqa: ANN4
 
 
 class Tenant(SQLModel, table=True):
-    """The isolation boundary. `secret` signs its user tokens; null for the default tenant, which uses the setting."""
+    """The isolation boundary.
+
+    `secret` signs its user tokens, `previous_secret` is still believed, and `jwks_url` is where its identity provider
+    publishes keys. All null for the default tenant, which uses the settings.
+    """
 
     __tablename__ = "tenant"
 
     id: str = Field(primary_key=True, sa_type=Text)
     secret: str | None = Field(default=None, sa_type=Text)
+    previous_secret: str | None = Field(default=None, sa_type=Text)
+    jwks_url: str | None = Field(default=None, sa_type=Text)
     created_at: datetime = _time(default=True, nullable=False)
 
 
@@ -221,6 +227,17 @@ class InboxChange(SQLModel, table=True):
     seqs: list[int] | None = Field(default=None, sa_column=Column(ARRAY(BigInteger)))
     up_to: int | None = Field(default=None, sa_type=BigInteger)
     at: datetime = _time(default=True, nullable=False)
+
+
+class Revocation(SQLModel, table=True):
+    """Tokens of this user that were issued before `revoked_at` are refused."""
+
+    __tablename__ = "revocation"
+    __table_args__ = (Index("revocation_at", "revoked_at"),)
+
+    tenant: str = Field(sa_type=Text, primary_key=True)
+    user_id: str = Field(sa_type=Text, primary_key=True)
+    revoked_at: datetime = _time(nullable=False)
 
 
 class Room(SQLModel, table=True):

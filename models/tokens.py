@@ -1,19 +1,24 @@
-"""User tokens: JSON Web Tokens that name a user and a tenant, signed with the tenant's secret (HS256)."""
+"""User tokens: JSON Web Tokens that name a user and a tenant.
+
+They are signed with the tenant's secret (HS256), the one before it while secrets are being changed, or with a key that
+the tenant's identity provider publishes (RS256, ES256, EdDSA).
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jwt
 
+from models import jwks
 from models.errors import FieldError, TokenExpiredError, TokenInvalidError, ValidationFailedError
 from models.fields import TENANT_PATTERN
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
 ALGORITHM = "HS256"
 CLOCK_LEEWAY_S = 5
@@ -29,9 +34,18 @@ class UserToken:
     user: str
     tenant: str
     expires_at: datetime
+    issued_at: datetime | None = None
     rooms: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
     locale: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TenantKeys:
+    """How a tenant's tokens are signed: with the first of `secrets`; the others are still believed."""
+
+    secrets: tuple[str, ...]
+    jwks_url: str | None = None
 
 
 def mint_token(
@@ -45,9 +59,10 @@ def mint_token(
     locale: str | None = None,
 ) -> tuple[str, datetime]:
     """Return a signed token and when it ends. Raises `ValidationFailedError` where its grants make it too long."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    expires_at = now + timedelta(seconds=ttl_s)
-    claims: dict[str, Any] = {"sub": user, "tenant": tenant, "iat": now, "exp": expires_at}
+    now = datetime.now(UTC)
+    expires_at = now.replace(microsecond=0) + timedelta(seconds=ttl_s)
+    # To the microsecond: a token that is made right after a revocation must not seem to be older.
+    claims: dict[str, Any] = {"sub": user, "tenant": tenant, "iat": now.timestamp(), "exp": expires_at}
     claims |= {"rooms": list(rooms)} if rooms else {}
     claims |= {"watch": list(watch)} if watch else {}
     claims |= {"locale": locale} if locale else {}
@@ -58,41 +73,82 @@ def mint_token(
     return token, expires_at
 
 
-async def verify_token(token: str, secret_of: Callable[[str], Awaitable[str | None]]) -> UserToken:
-    """Check a token against the secret of the tenant that it names.
+class Keys(Protocol):
+    """Where the keys of tenants come from."""
 
-    Raises `TokenExpiredError`, or `TokenInvalidError` for anything else that is wrong with it.
+    async def of(self, tenant: str) -> TenantKeys | None:
+        """Return how a tenant's tokens are signed; None where there is no such tenant. Raises `UnavailableError`."""
+
+
+class PublicKeys(Protocol):
+    """Where the keys that a provider publishes come from."""
+
+    async def keys(self, url: str, algorithm: str, key_id: str | None) -> Sequence[jwt.PyJWK]:
+        """Return those that may have signed a token. Raises `TokenInvalidError`, `UnavailableError`."""
+
+
+async def verify_token(token: str, keys: Keys, public_keys: PublicKeys) -> UserToken:
+    """Check a token against the keys of the tenant that it names.
+
+    Raises `TokenExpiredError`, `UnavailableError`, or `TokenInvalidError` for anything else that is wrong with it.
     """
     if len(token) > MAX_TOKEN_BYTES:
         raise TokenInvalidError
     try:
+        header = jwt.get_unverified_header(token)
         tenant = jwt.decode(token, options={"verify_signature": False}).get("tenant")
         if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
             raise TokenInvalidError
-        secret = await secret_of(tenant)
-        if secret is None:
-            raise TokenInvalidError
-        claims = jwt.decode(
-            token,
-            secret,
-            algorithms=[ALGORITHM],
-            leeway=CLOCK_LEEWAY_S,
-            options={"require": ["sub", "exp"], "verify_aud": False},
-        )
+        candidates = await _candidates(header, await keys.of(tenant), public_keys)
+        claims = _first_that_fits(token, header["alg"], candidates)
     except jwt.ExpiredSignatureError as error:
         raise TokenExpiredError from error
-    except (jwt.InvalidTokenError, ValueError) as error:
+    except (jwt.InvalidTokenError, ValueError, TypeError) as error:
         raise TokenInvalidError from error
-    user = claims["sub"]
+    return _as_user_token(claims)
+
+
+async def _candidates(
+    header: Mapping[str, Any], keys: TenantKeys | None, public_keys: PublicKeys
+) -> Sequence[str | jwt.PyJWK]:
+    """Return what may have signed a token. Its algorithm decides which kind of key that is, never the other way."""
+    algorithm, key_id = header.get("alg"), header.get("kid")
+    if keys is None or not isinstance(key_id, str | None):
+        raise TokenInvalidError
+    if algorithm == ALGORITHM:
+        return keys.secrets
+    if algorithm in jwks.ALGORITHMS and keys.jwks_url:
+        return await public_keys.keys(keys.jwks_url, algorithm, key_id)
+    raise TokenInvalidError
+
+
+def _first_that_fits(token: str, algorithm: str, candidates: Sequence[str | jwt.PyJWK]) -> dict[str, Any]:
+    for candidate in candidates:
+        try:
+            return jwt.decode(
+                token,
+                candidate,
+                algorithms=[algorithm],
+                leeway=CLOCK_LEEWAY_S,
+                options={"require": ["sub", "exp"], "verify_aud": False},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+    raise TokenInvalidError
+
+
+def _as_user_token(claims: Mapping[str, Any]) -> UserToken:
+    user, locale = claims["sub"], claims.get("locale")
     if not isinstance(user, str) or not _USER.fullmatch(user):
         raise TokenInvalidError
     return UserToken(
         user=user,
-        tenant=tenant,
+        tenant=claims["tenant"],
         expires_at=_time(claims["exp"]),
+        issued_at=None if claims.get("iat") is None else _time(claims["iat"]),
         rooms=_strings(claims.get("rooms")),
         watch=_strings(claims.get("watch")),
-        locale=claims.get("locale") if isinstance(claims.get("locale"), str) else None,
+        locale=locale if isinstance(locale, str) else None,
     )
 
 

@@ -14,6 +14,7 @@ from ops.commands.plans import plans
 from ops.commands.prove import prove
 from ops.commands.send import send
 from ops.commands.tail import tail
+from ops.commands.tenants import tenants
 from ops.commands.token import token
 from ops.commands.up import up
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (up, migrate, token, send, tail, check_config, contracts, bench, prove, plans):
     app.command()(command)
 app.add_typer(keys, name="keys")
+app.add_typer(tenants, name="tenants")
 app.add_typer(parked, name="parked")
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from pydantic import BaseModel, ValidationError
 
 from models.contracts import ActionIn
 from models.errors import UnknownEventError, ValidationFailedError
-from models.socket_events import AckIn, JoinIn, LeaveIn, SyncIn
+from models.socket_events import AckIn, JoinIn, LeaveIn, RefreshIn, SyncIn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from models.inbox import InboxStore
+    from models.token_verifier import TokenVerifier
+    from socket_server.lifetimes import Lifetimes
     from socket_server.receipts import Receipts
     from socket_server.registry import Connection
     from socket_server.rooms import Rooms
@@ -28,16 +30,21 @@ Event = TypeVar("Event", bound=BaseModel)
 class ClientEvents:
     """Answers client events."""
 
-    def __init__(self, *, inbox: InboxStore, receipts: Receipts, rooms: Rooms) -> None:
+    def __init__(
+        self, *, inbox: InboxStore, receipts: Receipts, rooms: Rooms, tokens: TokenVerifier, lifetimes: Lifetimes
+    ) -> None:
         self._inbox = inbox
         self._receipts = receipts
         self._rooms = rooms
+        self._tokens = tokens
+        self._lifetimes = lifetimes
         self._handlers: dict[str, tuple[type[BaseModel], Handle]] = {
             "ack": (AckIn, self._ack),
             "sync": (SyncIn, self._sync),
             "act": (ActionIn, self._act),
             "join": (JoinIn, self._join),
             "leave": (LeaveIn, self._leave),
+            "refresh": (RefreshIn, self._refresh),
         }
 
     async def answer(self, connection: Connection, name: str, arguments: list[Any]) -> Answer:
@@ -68,6 +75,12 @@ class ClientEvents:
     async def _leave(self, connection: Connection, given: LeaveIn) -> Answer:
         self._rooms.leave(connection, given.room)
         return {}
+
+    async def _refresh(self, connection: Connection, given: RefreshIn) -> Answer:
+        token = await self._tokens.verify(given.token)
+        self._lifetimes.exchange(connection, token)
+        self._rooms.leave_what_is_not_granted(connection)
+        return {"expires_at": token.expires_at}
 
 
 def _decoded(answer: bytes) -> Answer:

@@ -23,11 +23,12 @@ from models.errors import UnavailableError
 from models.inbox import InboxStore
 from models.redis_keys import is_room
 from models.rooms import RoomStore
-from models.tenants import TenantSecrets
+from models.token_verifier import TokenVerifier
 from socket_server.announcer import Announcer, Holdings
 from socket_server.bus import Bus
 from socket_server.delivery import Delivery
 from socket_server.events import ClientEvents
+from socket_server.lifetimes import Lifetimes
 from socket_server.node import Node
 from socket_server.receipts import Receipts
 from socket_server.registry import Registry
@@ -79,6 +80,8 @@ def create_app(settings: Settings) -> Application:
         replay=replay,
         node=label,
     )
+    tokens = TokenVerifier(database, settings)
+    lifetimes = Lifetimes(settings=settings, server=server, registry=registry, node=label)
     receipts = Receipts(database, label, settings.ack_flush_interval_s)
 
     def on_push(push: Push) -> None:
@@ -98,9 +101,10 @@ def create_app(settings: Settings) -> Application:
         delivery=delivery,
         rooms=rooms,
         receipts=receipts,
-        events=ClientEvents(inbox=inbox, receipts=receipts, rooms=rooms),
+        events=ClientEvents(inbox=inbox, receipts=receipts, rooms=rooms, tokens=tokens, lifetimes=lifetimes),
         buses=buses,
-        secrets_of=TenantSecrets(database, settings.secret_key.get_secret_value()),
+        tokens=tokens,
+        lifetimes=lifetimes,
     )
 
     @asynccontextmanager

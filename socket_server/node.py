@@ -7,7 +7,6 @@ import contextlib
 import math
 import random
 import secrets
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,13 +16,11 @@ from models.background import end
 from models.errors import (
     BellhopError,
     RateLimitedError,
-    TokenExpiredError,
     TokenInvalidError,
     UnavailableError,
 )
 from models.frames import dumps, event_packet
 from models.socket_events import Handshake
-from models.tokens import verify_token
 from socket_server.events import checked
 from socket_server.rate import TokenBucket
 from socket_server.registry import Connection
@@ -32,11 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from models.settings import Settings
-    from models.tenants import TenantSecrets
+    from models.token_verifier import TokenVerifier
     from socket_server.announcer import Announcer
     from socket_server.bus import Bus
     from socket_server.delivery import Delivery
     from socket_server.events import ClientEvents
+    from socket_server.lifetimes import Lifetimes
     from socket_server.receipts import Receipts
     from socket_server.registry import Registry
     from socket_server.replay import Replay
@@ -67,7 +65,8 @@ class Node:
         receipts: Receipts,
         events: ClientEvents,
         buses: Sequence[Bus],
-        secrets_of: TenantSecrets,
+        tokens: TokenVerifier,
+        lifetimes: Lifetimes,
     ) -> None:
         self._settings = settings
         self.name = name
@@ -80,7 +79,8 @@ class Node:
         self._receipts = receipts
         self._events = events
         self._buses = buses
-        self._secrets = secrets_of
+        self._tokens = tokens
+        self._lifetimes = lifetimes
         self._tasks: list[asyncio.Task[None]] = []
         self._check_now = asyncio.Event()
         self._sockets = telemetry.sockets.labels(name)
@@ -96,7 +96,7 @@ class Node:
                 detail = "This node is going away; connect again"
                 raise UnavailableError(detail)
             handshake = _handshake(auth)
-            token = await verify_token(handshake.token, self._secrets.of)
+            token = await self._tokens.verify(handshake.token)
             transport = self._server.eio.sockets.get(eio_sid)
             if transport is None:
                 raise UnavailableError
@@ -118,15 +118,9 @@ class Node:
 
     def connected(self, connection: Connection) -> None:
         """Start the stream of a connection whose CONNECT packet is on its way."""
-        left_s = (connection.token.expires_at - datetime.now(UTC)).total_seconds()
-        connection.expiry = asyncio.get_running_loop().call_later(max(0.0, left_s), self._expire, connection)
+        self._lifetimes.begin(connection)
         self._delivery.begin(connection)
         log.debug("connected", user=connection.token.user, session=connection.session, since=connection.since)
-
-    def _expire(self, connection: Connection) -> None:
-        telemetry.drops.labels(self.name, "token_expired").inc()
-        self._server.send_error(connection, TokenExpiredError(), None)
-        self._server.close_soon(connection.eio_sid)
 
     def disconnected(self, eio_sid: str) -> None:
         """Forget a connection."""
@@ -134,8 +128,7 @@ class Node:
         if connection is None:
             return
         connection.closed = True
-        if connection.expiry is not None:
-            connection.expiry.cancel()
+        self._lifetimes.end(connection)
         connection.inbox.close()
         self._rooms.forget(connection)
         self._sockets.set(len(self._registry))
@@ -185,6 +178,8 @@ class Node:
         self._run(self._announce())
         self._run(self._check_heads())
         self._run(self._receipts.write_regularly())
+        self._tokens.revocations.on_new = self._lifetimes.on_revocation
+        self._run(self._tokens.revocations.read_regularly())
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=getattr(work, "__qualname__", "task"))

@@ -74,7 +74,7 @@ class Connection:
     inbox: Stream = field(init=False)
     rooms: dict[str, Stream] = field(default_factory=dict)  # by name
     pending: deque[Pending] = field(default_factory=lambda: deque(maxlen=_MOST_PENDING))
-    expiry: asyncio.TimerHandle | None = None  # closes the connection when its token ends
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)  # of its token's end
 
     def __post_init__(self) -> None:
         self.inbox = Stream(self, self.key, self.token.tenant, self.token.user)

@@ -4,7 +4,20 @@ ENSURE_TENANT = """
 INSERT INTO tenant (id, secret) VALUES (%(tenant)s, %(secret)s) ON CONFLICT (id) DO NOTHING
 """
 
-GET_TENANT = "SELECT id, secret FROM tenant WHERE id = %(tenant)s"
+GET_TENANT = "SELECT id, secret, previous_secret, jwks_url FROM tenant WHERE id = %(tenant)s"
+
+LIST_TENANTS = """
+SELECT id, jwks_url, previous_secret IS NOT NULL AS in_rotation, created_at FROM tenant ORDER BY created_at, id
+"""
+
+ROTATE_IF_OWN = """
+UPDATE tenant SET previous_secret = secret, secret = %(secret)s WHERE id = %(tenant)s AND secret IS NOT NULL
+RETURNING id
+"""
+
+END_ROTATION = "UPDATE tenant SET previous_secret = NULL WHERE id = %(tenant)s RETURNING id"
+
+SET_JWKS_URL = "UPDATE tenant SET jwks_url = %(url)s WHERE id = %(tenant)s RETURNING id"
 
 _COLUMNS = "id, name, scopes, domains, created_at, revoked_at"
 

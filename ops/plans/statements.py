@@ -6,11 +6,12 @@ What is not here runs when an operator asks for it, or once per process: lists o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from models.queries import dispatch, ingest, keys, receipts, recover
+from models.queries import dispatch, ingest, keys, receipts, recover, revocations
 from ops.plans.fill import MOST_RECIPIENTS, TENANT, WIDE_ID
 from ops.plans.inbox_statements import acting, reading
 from ops.plans.room_statements import of_rooms
@@ -167,6 +168,19 @@ def _around(size: Size, sample: Sample) -> Iterator[Hot]:
         )
     yield Hot("events", "GET a notification: what befell it", ingest.GET_EVENTS, {"id": sample.notification_id})
     yield Hot("api key", "every few seconds per key and process: who calls", keys.FIND_KEY_IF_LIVE, {"id": "k_7"})
+    yield Hot(
+        "revocations since",
+        "every process, twice a second: whose tokens are no longer good",
+        revocations.REVOCATIONS_SINCE,
+        {"since": datetime.now(UTC) - timedelta(seconds=30)},
+    )
+    yield Hot(
+        "revocations of 100",
+        "tokens from before the last day",
+        revocations.REVOCATIONS_OF,
+        {"asked": _json([{"ord": nth, "tenant": TENANT, "user_id": f"u_{nth}"} for nth in range(100)])},
+    )
+    yield Hot("revoke", "disconnect a user", revocations.REVOKE, {"tenant": TENANT, "user": "u_7"}, writes=True)
     yield Hot("tenant", "every few seconds per tenant and process: its secret", keys.GET_TENANT, {"tenant": TENANT})
 
 

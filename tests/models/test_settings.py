@@ -28,6 +28,13 @@ PRODUCTION = {
         ("BELLHOP_SECRET_KEY", "short"),
         ("BELLHOP_FLOWER_BASIC_AUTH", "nocolon"),
         ("BELLHOP_DISPATCH_BATCH", "-1"),
+        ("BELLHOP_SECRET_KEY_PREVIOUS", "short"),
+        ("BELLHOP_JWKS_URL", "id.example.com/jwks.json"),
+        ("BELLHOP_JWKS_URL", "ftp://id.example.com/jwks.json"),
+        ("BELLHOP_ROOM_RETENTION", "a thousand"),
+        ("BELLHOP_ROOM_RETENTION", '{"shop:*:x": {}}'),
+        ("BELLHOP_ROOM_RETENTION", '{"shop:*": {"events": 0}}'),
+        ("BELLHOP_ROOM_RETENTION", '{"shop:*": {"hours": 1}}'),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(

@@ -63,6 +63,36 @@ def test_keys_are_made_listed_and_revoked(found: CliRunner, database_url: str) -
     assert "revoked" in found.invoke(app, ["keys", "list"]).stdout
 
 
+def test_a_tenants_secret_is_changed_without_locking_anybody_out(found: CliRunner, database_url: str) -> None:
+    found.invoke(app, ["keys", "create", "--tenant", "acme"])
+
+    def secrets() -> tuple[str, str | None]:
+        with connect(database_url) as connection:
+            (row,) = connection.execute("SELECT secret, previous_secret FROM tenant WHERE id = 'acme'").fetchall()
+        return row["secret"], row["previous_secret"]
+
+    first, _ = secrets()
+    assert found.invoke(app, ["tenants", "rotate-secret", "acme"]).exit_code == 0
+    second, previous = secrets()
+    assert (second != first, previous) == (True, first)
+    assert "acme" in found.invoke(app, ["tenants", "list"]).stdout
+    assert "two secrets" in found.invoke(app, ["tenants", "list"]).stdout
+    assert found.invoke(app, ["tenants", "end-rotation", "acme"]).exit_code == 0
+    assert secrets() == (second, None)
+    for tenant in ("nowhere", "default"):
+        assert found.invoke(app, ["tenants", "rotate-secret", tenant]).exit_code == 1
+
+
+def test_a_tenants_provider_is_set_and_removed(found: CliRunner) -> None:
+    found.invoke(app, ["keys", "create", "--tenant", "acme"])
+    url = "https://id.example.com/jwks.json"
+    assert found.invoke(app, ["tenants", "set-jwks", "acme", url]).exit_code == 0
+    assert url in found.invoke(app, ["tenants", "list"]).stdout
+    assert found.invoke(app, ["tenants", "set-jwks", "acme"]).exit_code == 0
+    assert url not in found.invoke(app, ["tenants", "list"]).stdout
+    assert found.invoke(app, ["tenants", "set-jwks", "acme", "http://id.example.com"]).exit_code == 2
+
+
 def test_a_wrong_tenant_is_refused(found: CliRunner) -> None:
     assert found.invoke(app, ["keys", "create", "--tenant", "No Good"]).exit_code == 2
 

@@ -16,6 +16,7 @@ from models.queries import ingest as ingest_sql
 from models.queries import keys as keys_sql
 from models.queries import receipts as receipts_sql
 from models.queries import recover as recover_sql
+from models.queries import revocations as revocations_sql
 from models.queries import rooms as rooms_sql
 from models.states import Action, ListStatus, Priority
 from ops.__main__ import app
@@ -44,6 +45,7 @@ COLD = {
     *("dispatch.LOCK_PRIORITY", "dispatch.WAIT_LITTLE_FOR_LOCKS"),  # touch no table
     "dispatch.NOTE_EVENTS",  # inserts into one that is not big
     *("keys.ENSURE_TENANT", "keys.CREATE_KEY", "keys.LIST_KEYS", "keys.LIST_ALL_KEYS", "keys.REVOKE_KEY_IF_LIVE"),
+    *("keys.LIST_TENANTS", "keys.ROTATE_IF_OWN", "keys.END_ROTATION", "keys.SET_JWKS_URL"),
     *("recover.LIST_PARKED", "recover.REPLAY_PARKED"),  # an operator waits for them, and for those of keys
 }
 BULK = "/v1/notifications/bulk"
@@ -198,7 +200,7 @@ def test_rows_that_a_join_compares_in_vain_count_as_waste() -> None:
 
 def test_every_statement_of_the_product_is_looked_at_or_is_known_to_be_cold(connection: Connection) -> None:
     looked_at = {hot.sql for hot in hot_statements(SIZE, Sample.of(connection))}
-    modules = (ingest_sql, dispatch_sql, inbox_sql, receipts_sql, recover_sql, keys_sql, rooms_sql)
+    modules = (ingest_sql, dispatch_sql, inbox_sql, receipts_sql, recover_sql, keys_sql, rooms_sql, revocations_sql)
     unknown = {
         f"{module.__name__}.{name}"
         for module in modules

@@ -96,6 +96,7 @@ class Device:
         self.ready: dict[str, Any] = {}
         self.frames: list[dict[str, Any]] = []
         self.errors: list[dict[str, Any]] = []
+        self.expiring: list[dict[str, Any]] = []
         self.rooms: dict[str, list[dict[str, Any]]] = {}
         self.room_seqs: dict[str, int] = {}
         self.order: list[str] = []
@@ -118,6 +119,8 @@ class Device:
                 assert [entry["seq"] for entry in body["entries"]] == list(range(body["from"], body["to"] + 1))
                 self.room_seqs[body["room"]] = body["to"]
                 self.rooms.setdefault(body["room"], []).append(body)
+            case "expiring":
+                self.expiring.append(body)
             case "error":
                 self.errors.append(body)
 

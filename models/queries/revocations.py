@@ -1,0 +1,17 @@
+"""Whose tokens were refused, and since when."""
+
+REVOKE = """
+INSERT INTO revocation AS r (tenant, user_id, revoked_at) VALUES (%(tenant)s, %(user)s, clock_timestamp())
+ON CONFLICT (tenant, user_id) DO UPDATE SET revoked_at = greatest(r.revoked_at, clock_timestamp())
+RETURNING revoked_at
+"""
+
+REVOCATIONS_SINCE = "SELECT tenant, user_id, revoked_at FROM revocation WHERE revoked_at > %(since)s"
+
+REVOCATIONS_OF = """
+SELECT q.ord, r.revoked_at
+FROM json_to_recordset(%(asked)s::json) AS q(ord int, tenant text, user_id text)
+CROSS JOIN LATERAL (
+    SELECT revoked_at FROM revocation WHERE tenant = q.tenant AND user_id = q.user_id LIMIT 1
+) r
+"""

@@ -1,0 +1,123 @@
+"""Which tokens are no longer good: those that were issued before their user's sockets were ended.
+
+Every process reads what is new from Postgres twice a second, so a revocation holds everywhere within a second, whatever
+becomes of Redis, and after any restart. In memory stand those of the last day. A token that was issued before that, or
+does not say when, is looked up: only a later revocation concerns it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from models.batching import Batcher
+from models.errors import TokenRevokedError, UnavailableError
+from models.frames import dumps
+from models.queries import revocations as sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from models.database import Database
+    from models.tokens import UserToken
+
+log = structlog.get_logger(__name__)
+
+_INTERVAL_S = 0.4
+_KEPT = timedelta(days=1)
+_OVERLAP = timedelta(seconds=30)  # a revocation is read again: it was dated before its commit could be seen
+_LOOKED_UP_AT_ONCE = 256
+_FIRST_S = 3.0  # how long a token waits for a process that has just started
+
+User = tuple[str, str]  # tenant and name
+
+
+class Revocations:
+    """Knows them, and tells `on_new` of each as soon as it does. `BELLHOP`'s clock is Postgres'."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[User, datetime] = {}
+        self._complete_since: datetime | None = None  # None: nothing was read yet
+        self._read_until: datetime | None = None
+        self._first = asyncio.Event()
+        self._look_up = Batcher[User, datetime | None](self._read_some, limit=_LOOKED_UP_AT_ONCE, lanes=2)
+        self.on_new: Callable[[User, datetime], None] = lambda *_: None
+
+    async def require_valid(self, token: UserToken) -> None:
+        """Raise `TokenRevokedError` where a token is no longer good; `UnavailableError` where nobody can say."""
+        await self._until_read()
+        whose = (token.tenant, token.user)
+        if token.issued_at is None or self._complete_since is None or token.issued_at < self._complete_since:
+            _require_later(token, await self._look_up(whose))
+        _require_later(token, self._known.get(whose))  # last, and in the step in which the caller goes on
+
+    async def _until_read(self) -> None:
+        if not self._first.is_set():
+            try:
+                async with asyncio.timeout(_FIRST_S):
+                    await self._first.wait()
+            except TimeoutError as error:
+                raise UnavailableError from error
+
+    async def _read_some(self, users: Sequence[User]) -> list[datetime | None]:
+        asked = [{"ord": nth, "tenant": tenant, "user_id": user} for nth, (tenant, user) in enumerate(users)]
+        rows = await self._database.rows(sql.REVOCATIONS_OF, {"asked": dumps(asked).decode()})
+        found: list[datetime | None] = [None] * len(users)
+        for row in rows:
+            found[row["ord"]] = row["revoked_at"]
+        return found
+
+    async def revoke(self, tenant: str, user: str) -> datetime:
+        """Refuse what was issued to a user before now, and return what now is. Raises `UnavailableError`."""
+        (row,) = await self._database.rows(sql.REVOKE, {"tenant": tenant, "user": user})
+        self._note((tenant, user), row["revoked_at"])
+        revoked_at: datetime = row["revoked_at"]
+        return revoked_at
+
+    # --- reading what is new -----------------------------------------------------------------------------------------
+
+    async def read_regularly(self) -> None:
+        """Read for ever."""
+        away = False
+        while True:
+            try:
+                await self.read()
+                away = False
+            except UnavailableError:
+                if not away:
+                    log.warning("postgres is away; revocations are not read")
+                away = True
+            await asyncio.sleep(_INTERVAL_S)
+
+    async def read(self) -> None:
+        """Read what is new. Raises `UnavailableError`."""
+        since = self._read_until - _OVERLAP if self._read_until else datetime.now(UTC) - _KEPT
+        rows = await self._database.rows(sql.REVOCATIONS_SINCE, {"since": since})
+        for row in rows:
+            self._note((row["tenant"], row["user_id"]), row["revoked_at"])
+            self._read_until = max(self._read_until or row["revoked_at"], row["revoked_at"])
+        if self._complete_since is None:
+            self._complete_since, self._read_until = since, self._read_until or since + _OVERLAP
+            self._first.set()
+        self._forget_the_old()
+
+    def _note(self, whose: User, revoked_at: datetime) -> None:
+        if revoked_at > self._known.get(whose, datetime.min.replace(tzinfo=UTC)):
+            self._known[whose] = revoked_at
+            self.on_new(whose, revoked_at)
+
+    def _forget_the_old(self) -> None:
+        horizon = datetime.now(UTC) - _KEPT
+        if self._complete_since is None or horizon - self._complete_since < _KEPT / 24:
+            return
+        self._complete_since = horizon
+        self._known = {whose: at for whose, at in self._known.items() if at >= horizon}
+
+
+def _require_later(token: UserToken, revoked_at: datetime | None) -> None:
+    if revoked_at is not None and (token.issued_at is None or token.issued_at < revoked_at):
+        raise TokenRevokedError
