@@ -17,6 +17,7 @@ from api.room_events import RoomEvents
 from models.background import end
 from models.database import Database
 from models.inbox import InboxStore
+from models.presence import PresenceStore
 from models.push_queue import PushQueue
 from models.rooms import RoomStore
 from models.token_verifier import TokenVerifier
@@ -39,6 +40,7 @@ class Resources:
     ingest: Ingest
     inbox: InboxStore
     answers: Answers
+    presence: PresenceStore
     rooms: RoomStore
     room_events: RoomEvents
     pushes: PushQueue
@@ -64,6 +66,7 @@ class Resources:
             ingest=Ingest(database, hints),
             inbox=InboxStore(database, client),
             answers=Answers(),
+            presence=PresenceStore(database, client, settings),
             rooms=RoomStore(database),
             room_events=RoomEvents(database, pushes, settings),
             pushes=pushes,

@@ -1,28 +1,30 @@
-"""`/v1/users`: what backends do about a user."""
+"""`/v1/users` and `/v1/presence`: what backends do about users, and whether they are there."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from api.auth import Backend, NeedsKey
 from api.bodies import JSON
 from api.openapi import problems
 from api.resources import Held
-from models.contracts import DisconnectOut
+from models.contracts import DisconnectOut, PresenceList, PresenceQuery
 from models.fields import Name
 from models.frames import dumps
 from models.states import Scope
 
-router = APIRouter(prefix="/v1/users", tags=["users"])
+router = APIRouter(prefix="/v1")
 
+PresenceReader = Annotated[Backend, Depends(NeedsKey(Scope.PRESENCE_READ))]
 UserWriter = Annotated[Backend, Depends(NeedsKey(Scope.USERS_WRITE))]
 UserName = Annotated[Name, Path(description="The user's id")]
 
 
 @router.post(
-    "/{user}/disconnect",
+    "/users/{user}/disconnect",
+    tags=["users"],
     response_model=DisconnectOut,
     summary="End a user's sockets and refuse the tokens issued until now",
     responses=problems(401, 403, 422, 503),
@@ -31,3 +33,18 @@ async def disconnect(user: UserName, held: Held, backend: UserWriter) -> Respons
     """It holds on every node and every API process within a second, and after any restart. A newer token lets in."""
     revoked_at = await held.tokens.revocations.revoke(backend.tenant, user)
     return Response(dumps({"user": user, "revoked_at": revoked_at}), media_type=JSON)
+
+
+@router.get(
+    "/presence",
+    tags=["presence"],
+    response_model=PresenceList,
+    summary="Ask whether users are online",
+    responses=problems(401, 403, 422, 503),
+)
+async def look(query: Annotated[PresenceQuery, Query()], held: Held, backend: PresenceReader) -> Response:
+    """Over all devices and nodes. Up to 100 users, separated by commas."""
+    users = query.names()
+    seen = await held.presence.look([(backend.tenant, user) for user in users])
+    answer = {user: each.as_dict() for user, each in zip(users, seen, strict=True)}
+    return Response(dumps({"users": answer}), media_type=JSON)

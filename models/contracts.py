@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from models.fields import (
@@ -32,8 +32,11 @@ from models.fields import (
     TypeName,
     Url,
     Users,
+    Watched,
 )
-from models.states import Action, ListStatus, NotificationStatus, Priority, Scope
+from models.states import Action, ListStatus, NotificationStatus, PresenceStatus, Priority, Scope
+
+_NAMES = TypeAdapter(Watched)
 
 
 class Message(BaseModel):
@@ -266,6 +269,35 @@ class TokenIn(Message):
     locale: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)] | None = (
         None
     )
+
+
+class PresenceQuery(Message):
+    """What `GET /v1/presence` takes: names, separated by commas."""
+
+    users: Annotated[str, StringConstraints(min_length=1, max_length=13_000)]
+
+    @field_validator("users")
+    @classmethod
+    def _are_names(cls, value: str) -> str:
+        _NAMES.validate_python(value.split(","))
+        return value
+
+    def names(self) -> list[str]:
+        """Return each once."""
+        return _NAMES.validate_python(self.users.split(","))
+
+
+class PresenceOut(Answer):
+    """Whether a user is online; `last_seen_at` is now for who is connected, null for who never was."""
+
+    status: PresenceStatus
+    last_seen_at: datetime | None
+
+
+class PresenceList(Answer):
+    """The presence of users, by name."""
+
+    users: dict[str, PresenceOut]
 
 
 class DisconnectOut(Answer):

@@ -143,6 +143,10 @@ class TooManyRoomsError(SocketOnlyError):
     status, code, title = 409, "too_many_rooms", "The connection is in as many rooms as it may be in"
 
 
+class TooManyWatchedError(SocketOnlyError):
+    status, code, title = 409, "too_many_watched", "The connection watches as many users as it may"
+
+
 class RoomResetError(SocketOnlyError):
     status, code, title = 410, "room_reset", "What comes next in this room is no longer kept"
 

@@ -23,6 +23,7 @@ MAX_SEQS = 1_000
 MAX_SEQ = 2**53 - 1  # what a JavaScript client can hold
 MAX_TOKEN_TTL_S = 30 * 24 * 3600
 MAX_GRANTS = 100
+MAX_WATCHED = 100
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
@@ -101,4 +102,5 @@ Time = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_
 Seq = Annotated[int, Field(strict=True, ge=0, le=MAX_SEQ)]
 EntrySeq = Annotated[int, Field(strict=True, ge=1, le=MAX_SEQ)]
 Users = Annotated[list[Name], Field(min_length=1, max_length=MAX_USERS), AfterValidator(_without_repeats)]
+Watched = Annotated[list[Name], Field(min_length=1, max_length=MAX_WATCHED), AfterValidator(_without_repeats)]
 IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e ]+$")]

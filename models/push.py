@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Command = tuple[Any, ...]
 NO_PRIORITY = -1  # a change made by the user: pushed like an arrival, but not counted as one
+PRESENCE = 8  # somebody's status may have changed
 ROOM_EVENT = 9  # after every priority: no room, however busy, delays what is urgent
 
 
@@ -32,7 +33,8 @@ class Push:
     """A stretch of one numbered log.
 
     `key` says whose: `models.redis_keys.user_key`, whose `packet` goes to clients as it is; or `room_key`, whose
-    `packet` holds entries joined by commas, so that stretches can be put together.
+    `packet` holds entries joined by commas, so that stretches can be put together; or `watch_key`, and then there are
+    no numbers, and the message only says that there is something to look at.
     """
 
     key: str
@@ -46,6 +48,11 @@ class Push:
 def inbox_push(key: str, first: int, last: int, payload: bytes, priority: int, accepted_at: float) -> Push:
     """Return the push of an `inbox` frame."""
     return Push(key, first, last, event_packet("inbox", payload), priority, accepted_at)
+
+
+def presence_push(key: str) -> Push:
+    """Return the push that tells whoever watches a user to look again."""
+    return Push(key, 0, 0, b"", PRESENCE)
 
 
 def encode(pushes: Sequence[Push], answers: str = "") -> bytes:
@@ -84,7 +91,7 @@ class Router:
     ) -> Generator[list[Command], list[Any], tuple[str, ...]]:
         """Yield Redis commands, receive their results. Returns the nodes that were told; see `encode` for `answers`.
 
-        Nodes that nobody listens for are forgotten.
+        Nodes that nobody listens for are not addressed again.
         """
         if not pushes:
             return ()
@@ -108,9 +115,10 @@ class Router:
         heard = yield [("PUBLISH", _channel(name, mine), encode(mine, answers)) for name, mine in told.items()]
         gone = [name for name, listeners in zip(told, heard, strict=True) if not listeners]
         if gone:
+            # What it held stays for now: its users count as present until they had time to come back elsewhere.
             yield [
                 ("ZREM", redis_keys.NODES, *gone),
-                ("UNLINK", *[redis_keys.holdings(name) for name in gone]),
+                *[("ZADD", redis_keys.DEPARTED, "NX", f"{now:.3f}", name) for name in gone],
             ]
         return tuple(name for name in told if name not in gone)
 

@@ -10,7 +10,7 @@ import structlog
 
 from models import telemetry
 from models.background import end
-from models.push import Publisher, Push
+from models.push import PRESENCE, Publisher, Push
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,11 +65,13 @@ class PushQueue:
 
 
 def joined(pushes: Iterable[Push]) -> list[Push]:
-    """Put stretches of one room that follow each other together. Pure."""
+    """Put stretches of one room that follow each other together, and drop what says the same again. Pure."""
     open_ends: dict[str, list[Push]] = {}
     done: list[list[Push]] = []
     for push in pushes:
         stretch = open_ends.get(push.key)
+        if stretch and push.priority == PRESENCE:
+            continue  # it was told to look already
         if stretch and stretch[-1].last + 1 == push.first:
             stretch.append(push)
         else:

@@ -6,11 +6,23 @@ Celery's own keys carry the names of `models.states.Queue`.
 from __future__ import annotations
 
 NODES = "bellhop:nodes"  # sorted set: node id -> unix time at which it counts as gone
+DEPARTED = "bellhop:departed"  # sorted set: node id -> unix time at which it went away, until its users are noted
+NOTICED_WITHIN_S = 120.0  # for how long what a node held outlives it, so that its users' last time can be noted
 
 
 def holdings(node: str) -> str:
-    """Return the set of what a socket node wants to hear of: users and rooms, as keys; expires with the node."""
+    """Return the set of what a socket node wants to hear of, as keys: its users, rooms, and whom somebody watches."""
     return f"bellhop:node:{node}:holds"
+
+
+def away(node: str) -> str:
+    """Return the set of the users, as keys, who are at none of their devices on a socket node."""
+    return f"bellhop:node:{node}:away"
+
+
+def reaping(node: str) -> str:
+    """Return the lock of whoever notes when the users of a node that is gone were last seen."""
+    return f"bellhop:node:{node}:reaping"
 
 
 def node_channel(node: str) -> str:
@@ -49,6 +61,16 @@ def user_key(tenant: str, user: str) -> str:
 def room_key(tenant: str, room: str) -> str:
     """Return what stands for a room."""
     return f"{tenant}/#{room}"
+
+
+def watch_key(tenant: str, user: str) -> str:
+    """Return what stands for the presence of a user, which somebody watches."""
+    return f"{tenant}/~{user}"
+
+
+def is_watch(key: str) -> bool:
+    """Say whether a key stands for somebody's presence."""
+    return "/~" in key
 
 
 def is_room(key: str) -> bool:

@@ -71,8 +71,11 @@ class Settings(BaseSettings):
     sweep_interval_s: float = Field(1.0, gt=0, le=60)
     trim_interval_s: float = Field(5.0, gt=0, le=3600, description="How often old events of rooms are removed")
     head_check_interval_s: float = Field(2.0, gt=0, le=60)
-    node_heartbeat_s: float = Field(5.0, gt=0, le=60)
-    node_ttl_s: float = Field(15.0, gt=0, le=300)
+    node_heartbeat_s: float = Field(2.0, gt=0, le=60)
+    node_ttl_s: float = Field(12.0, gt=0, le=300, description="When a node that says nothing counts as gone")
+    presence_grace_s: float = Field(
+        5.0, ge=0, le=60, description="How long a user who left still counts as online, to come back unnoticed"
+    )
     ack_flush_interval_s: float = Field(0.5, gt=0, le=60)
     token_warning_s: float = Field(
         60.0, ge=0, le=3600, description="How long before its token ends a connection is told; at most half of the rest"

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.contracts import Answer, Counts, Entry, Message, RoomEntry
-from models.fields import MAX_LOG_PAGE, Name, Seq
+from models.contracts import Answer, Counts, Entry, Message, PresenceOut, RoomEntry
+from models.fields import MAX_LOG_PAGE, Name, Seq, Watched
+from models.states import PresenceStatus
 
 # --- server to client ------------------------------------------------------------------------------------------------
 
@@ -45,6 +46,12 @@ class RoomFrame(Answer):
     from_: int = Field(alias="from")
     to: int
     entries: list[RoomEntry]
+
+
+class PresenceFrame(PresenceOut):
+    """The `presence` event: a user who is watched came, went, or turned away."""
+
+    user: str
 
 
 class ErrorFrame(Answer):
@@ -108,6 +115,18 @@ class LeaveIn(Message):
     room: Name
 
 
+class WatchIn(Message):
+    """Client events `watch` and `unwatch`: be told of these users' presence, or no longer."""
+
+    users: Watched
+
+
+class StatusIn(Message):
+    """Client event `status`: whether somebody is at this device. A new connection is `online`."""
+
+    status: Literal[PresenceStatus.ONLINE, PresenceStatus.AWAY]
+
+
 class RefreshIn(Message):
     """Client event `refresh`: a new token of the same user, for this connection."""
 
@@ -126,6 +145,12 @@ class JoinOut(Out):
     seq: int
     head: int
     reset: bool
+
+
+class WatchOut(Out):
+    """The presence of the users who are watched now, as it is at this moment."""
+
+    users: dict[str, PresenceOut]
 
 
 class RefreshOut(Out):

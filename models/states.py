@@ -49,6 +49,14 @@ class ListStatus(StrEnum):
     ALL = "all"
 
 
+class PresenceStatus(StrEnum):
+    """Whether a user is connected, on any device; away: connected, and at none of them."""
+
+    ONLINE = "online"
+    AWAY = "away"
+    OFFLINE = "offline"
+
+
 class NotificationStatus(StrEnum):
     """Where a notification is on its way."""
 

@@ -240,6 +240,17 @@ class Revocation(SQLModel, table=True):
     revoked_at: datetime = _time(nullable=False)
 
 
+class LastSeen(SQLModel, table=True):
+    """When a user was last connected, who is not any more. Who is connected now, Redis says."""
+
+    __tablename__ = "presence"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 70}},)
+
+    tenant: str = Field(sa_type=Text, primary_key=True)
+    user_id: str = Field(sa_type=Text, primary_key=True)
+    last_seen_at: datetime = _time(nullable=False)
+
+
 class Room(SQLModel, table=True):
     """One room's numbered log. The row stays when nothing is left in it, so that its numbers never begin again.
 

@@ -57,6 +57,7 @@ ack_seconds = Histogram(
 sockets = Gauge("bellhop_sockets", "Authenticated sockets", ["node"])
 hears = Gauge("bellhop_node_hears", "1 while the node hears what Redis publishes to it", ["node"])
 rooms_held = Gauge("bellhop_rooms", "Rooms that somebody has joined", ["node"])
+watched = Gauge("bellhop_watched", "Users whose presence somebody watches", ["node"])
 room_members = Gauge("bellhop_room_members", "Joined rooms, summed over sockets", ["node"])
 room_push_seconds = Histogram(
     "bellhop_room_push_seconds",

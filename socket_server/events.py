@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from models.contracts import ActionIn
 from models.errors import UnknownEventError, ValidationFailedError
-from models.socket_events import AckIn, JoinIn, LeaveIn, RefreshIn, SyncIn
+from models.socket_events import AckIn, JoinIn, LeaveIn, RefreshIn, StatusIn, SyncIn, WatchIn
+from models.states import PresenceStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from models.inbox import InboxStore
     from models.token_verifier import TokenVerifier
     from socket_server.lifetimes import Lifetimes
+    from socket_server.presence import Presence
     from socket_server.receipts import Receipts
     from socket_server.registry import Connection
     from socket_server.rooms import Rooms
+    from socket_server.watching import Watching
 
     Answer = dict[str, Any]
     Handle = Callable[[Connection, Any], Awaitable[Answer]]
@@ -30,12 +33,22 @@ Event = TypeVar("Event", bound=BaseModel)
 class ClientEvents:
     """Answers client events."""
 
-    def __init__(
-        self, *, inbox: InboxStore, receipts: Receipts, rooms: Rooms, tokens: TokenVerifier, lifetimes: Lifetimes
+    def __init__(  # the composition root hands over each part by name
+        self,
+        *,
+        inbox: InboxStore,
+        receipts: Receipts,
+        rooms: Rooms,
+        presence: Presence,
+        watching: Watching,
+        tokens: TokenVerifier,
+        lifetimes: Lifetimes,
     ) -> None:
         self._inbox = inbox
         self._receipts = receipts
         self._rooms = rooms
+        self._presence = presence
+        self._watching = watching
         self._tokens = tokens
         self._lifetimes = lifetimes
         self._handlers: dict[str, tuple[type[BaseModel], Handle]] = {
@@ -44,6 +57,9 @@ class ClientEvents:
             "act": (ActionIn, self._act),
             "join": (JoinIn, self._join),
             "leave": (LeaveIn, self._leave),
+            "watch": (WatchIn, self._watch),
+            "unwatch": (WatchIn, self._unwatch),
+            "status": (StatusIn, self._status),
             "refresh": (RefreshIn, self._refresh),
         }
 
@@ -76,10 +92,22 @@ class ClientEvents:
         self._rooms.leave(connection, given.room)
         return {}
 
+    async def _watch(self, connection: Connection, given: WatchIn) -> Answer:
+        return await self._watching.watch(connection, given.users)
+
+    async def _unwatch(self, connection: Connection, given: WatchIn) -> Answer:
+        self._watching.unwatch(connection, given.users)
+        return {}
+
+    async def _status(self, connection: Connection, given: StatusIn) -> Answer:
+        self._presence.set_away(connection, away=given.status is PresenceStatus.AWAY)
+        return {}
+
     async def _refresh(self, connection: Connection, given: RefreshIn) -> Answer:
         token = await self._tokens.verify(given.token)
         self._lifetimes.exchange(connection, token)
         self._rooms.leave_what_is_not_granted(connection)
+        self._watching.unwatch_what_is_not_granted(connection)
         return {"expires_at": token.expires_at}
 
 

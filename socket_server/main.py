@@ -21,7 +21,9 @@ from models import redis_keys
 from models.database import Database
 from models.errors import UnavailableError
 from models.inbox import InboxStore
-from models.redis_keys import is_room
+from models.presence import PresenceStore
+from models.push_queue import PushQueue
+from models.redis_keys import is_room, is_watch
 from models.rooms import RoomStore
 from models.token_verifier import TokenVerifier
 from socket_server.announcer import Announcer, Holdings
@@ -30,11 +32,14 @@ from socket_server.delivery import Delivery
 from socket_server.events import ClientEvents
 from socket_server.lifetimes import Lifetimes
 from socket_server.node import Node
+from socket_server.presence import Presence
+from socket_server.reaper import Reaper
 from socket_server.receipts import Receipts
 from socket_server.registry import Registry
 from socket_server.replay import Replay
 from socket_server.rooms import Rooms
 from socket_server.server import Server
+from socket_server.watching import Watching
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,12 +66,12 @@ def create_app(settings: Settings) -> Application:
     client = redis.asyncio.Redis.from_url(
         settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15
     )
-    listener = redis.asyncio.Redis.from_url(
+    ears = redis.asyncio.Redis.from_url(
         settings.redis_url, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), health_check_interval=0
     )
     server = Server(cors_origins=settings.cors_origins)
     holdings = Holdings()
-    registry = Registry(holdings)
+    registry = Registry()
     announcer = Announcer(client, node_id, holdings, settings)
     replay = Replay(server, label)
     inbox = InboxStore(database, client)
@@ -80,15 +85,27 @@ def create_app(settings: Settings) -> Application:
         replay=replay,
         node=label,
     )
+    pushes = PushQueue(client)
+    presence_store = PresenceStore(database, client, settings)
+    presence = Presence(
+        settings=settings,
+        registry=registry,
+        holdings=holdings,
+        announcer=announcer,
+        store=presence_store,
+        pushes=pushes,
+    )
+    watching = Watching(store=presence_store, holdings=holdings, announcer=announcer, node_id=node_id, node=label)
     tokens = TokenVerifier(database, settings)
     lifetimes = Lifetimes(settings=settings, server=server, registry=registry, node=label)
     receipts = Receipts(database, label, settings.ack_flush_interval_s)
 
     def on_push(push: Push) -> None:
-        (rooms if is_room(push.key) else delivery).on_push(push)
+        listener = rooms if is_room(push.key) else watching if is_watch(push.key) else delivery
+        listener.on_push(push)
 
     buses = [
-        Bus(listener, node_id, channel, on_push, lambda: node.check_soon())  # noqa: PLW0108  # it comes later
+        Bus(ears, node_id, channel, on_push, lambda: node.check_soon())  # noqa: PLW0108  # it comes later
         for channel in (redis_keys.urgent_channel(node_id), redis_keys.node_channel(node_id))
     ]
     node = Node(
@@ -100,8 +117,19 @@ def create_app(settings: Settings) -> Application:
         replay=replay,
         delivery=delivery,
         rooms=rooms,
+        presence=presence,
+        watching=watching,
+        reaper=Reaper(client, node_id, presence_store),
         receipts=receipts,
-        events=ClientEvents(inbox=inbox, receipts=receipts, rooms=rooms, tokens=tokens, lifetimes=lifetimes),
+        events=ClientEvents(
+            inbox=inbox,
+            receipts=receipts,
+            rooms=rooms,
+            presence=presence,
+            watching=watching,
+            tokens=tokens,
+            lifetimes=lifetimes,
+        ),
         buses=buses,
         tokens=tokens,
         lifetimes=lifetimes,
@@ -110,10 +138,12 @@ def create_app(settings: Settings) -> Application:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await database.open()
+        pushes.start()
         node.start()
         yield
         await node.stop()
-        await listener.aclose()
+        await pushes.stop()
+        await ears.aclose()
         await client.aclose()
         await database.close()
 

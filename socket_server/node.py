@@ -35,11 +35,14 @@ if TYPE_CHECKING:
     from socket_server.delivery import Delivery
     from socket_server.events import ClientEvents
     from socket_server.lifetimes import Lifetimes
+    from socket_server.presence import Presence
+    from socket_server.reaper import Reaper
     from socket_server.receipts import Receipts
     from socket_server.registry import Registry
     from socket_server.replay import Replay
     from socket_server.rooms import Rooms
     from socket_server.server import Server
+    from socket_server.watching import Watching
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +65,9 @@ class Node:
         replay: Replay,
         delivery: Delivery,
         rooms: Rooms,
+        presence: Presence,
+        watching: Watching,
+        reaper: Reaper,
         receipts: Receipts,
         events: ClientEvents,
         buses: Sequence[Bus],
@@ -76,6 +82,9 @@ class Node:
         self._replay = replay
         self._delivery = delivery
         self._rooms = rooms
+        self._presence = presence
+        self._watching = watching
+        self._reaper = reaper
         self._receipts = receipts
         self._events = events
         self._buses = buses
@@ -113,6 +122,7 @@ class Node:
             refusals=TokenBucket(_REFUSALS_PER_S, _REFUSALS_AT_ONCE),
         )
         self._registry.add(connection)
+        self._presence.arrived(connection)
         self._sockets.set(len(self._registry))
         return connection
 
@@ -131,9 +141,9 @@ class Node:
         self._lifetimes.end(connection)
         connection.inbox.close()
         self._rooms.forget(connection)
+        self._watching.forget(connection)
+        self._presence.left(connection)
         self._sockets.set(len(self._registry))
-        if connection.key not in self._registry:
-            self._announcer.update_soon(connection.key)
         log.debug("disconnected", user=connection.token.user, session=connection.session)
 
     # --- events ----------------------------------------------------------------------------------------------
@@ -178,6 +188,9 @@ class Node:
         self._run(self._announce())
         self._run(self._check_heads())
         self._run(self._receipts.write_regularly())
+        self._run(self._presence.write_later())
+        self._run(self._watching.run())
+        self._run(self._reaper.run())
         self._tokens.revocations.on_new = self._lifetimes.on_revocation
         self._run(self._tokens.revocations.read_regularly())
 
@@ -224,9 +237,9 @@ class Node:
     async def drain(self) -> None:
         """Send the clients away over a few seconds, so that they do not all come back at once; write their acks."""
         self.draining = True
-        await self._announcer.withdraw()
         connections = list(self._registry.connections())
         spread_s = min(self._settings.drain_s, len(connections) / 200)
+        await self._announcer.withdraw(within_s=spread_s)
         for connection in connections:
             reconnect_in_ms = int(random.uniform(0, spread_s + 0.2) * 1000)  # noqa: S311  # spreads load, hides nothing
             self._server.send(connection, event_packet("drain", dumps({"reconnect_in_ms": reconnect_in_ms})))
@@ -241,6 +254,7 @@ class Node:
     async def stop(self) -> None:
         """End what runs beside the connections."""
         await end(self._tasks)
+        await self._presence.stop()
         await self._announcer.settle()
         with contextlib.suppress(UnavailableError):
             await self._receipts.write()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from engineio.async_socket import AsyncSocket
 
     from models.tokens import UserToken
-    from socket_server.announcer import Holdings
     from socket_server.outgoing import Outgoing
     from socket_server.rate import TokenBucket
 
@@ -71,8 +70,10 @@ class Connection:
     events: TokenBucket  # one for each client event
     refusals: TokenBucket  # one for each event that is refused; when it is empty the connection is closed
     closed: bool = False
+    away: bool = False
     inbox: Stream = field(init=False)
     rooms: dict[str, Stream] = field(default_factory=dict)  # by name
+    watched: set[str] = field(default_factory=set)  # users, by name
     pending: deque[Pending] = field(default_factory=lambda: deque(maxlen=_MOST_PENDING))
     timers: list[asyncio.TimerHandle] = field(default_factory=list)  # of its token's end
 
@@ -93,8 +94,7 @@ class Connection:
 class Registry:
     """All connections, by Engine.IO session and by user."""
 
-    def __init__(self, holdings: Holdings) -> None:
-        self._holdings = holdings
+    def __init__(self) -> None:
         self._by_eio_sid: dict[str, Connection] = {}
         self._by_user: dict[str, set[Connection]] = {}
 
@@ -108,7 +108,6 @@ class Registry:
         """Enter a connection."""
         self._by_eio_sid[connection.eio_sid] = connection
         self._by_user.setdefault(connection.key, set()).add(connection)
-        self._holdings.hold(connection.key)
 
     def remove(self, eio_sid: str) -> Connection | None:
         """Take a connection out; None where it is not in."""
@@ -116,7 +115,6 @@ class Registry:
         if connection is not None:
             theirs = self._by_user[connection.key]
             theirs.discard(connection)
-            self._holdings.release(connection.key)
             if not theirs:
                 del self._by_user[connection.key]
         return connection

@@ -73,6 +73,8 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         head_check_interval_s=0.2,
         ack_flush_interval_s=0.05,
         dispatch_linger_s=0.01,
+        presence_grace_s=0.3,
+        token_grace_s=0.3,
     )
 
 
@@ -100,9 +102,15 @@ def nobody() -> None:
 
 
 def token(
-    user: str = "u_1", *, tenant: str = "default", ttl_s: int = 600, secret: str = SECRET, rooms: Sequence[str] = ()
+    user: str = "u_1",
+    *,
+    tenant: str = "default",
+    ttl_s: int = 600,
+    secret: str = SECRET,
+    rooms: Sequence[str] = (),
+    watch: Sequence[str] = (),
 ) -> str:
-    return mint_token(secret, tenant=tenant, user=user, ttl_s=ttl_s, rooms=rooms)[0]
+    return mint_token(secret, tenant=tenant, user=user, ttl_s=ttl_s, rooms=rooms, watch=watch)[0]
 
 
 @asynccontextmanager

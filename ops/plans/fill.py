@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
 TENANT = "default"
 DEEP, TIDY = "u_deep", "u_tidy"
-BIG_TABLES = ("notification", "delivery", "outbox", "inbox", "inbox_change", "room", "room_event", "revocation")
+BIG_TABLES = (
+    "notification",
+    "delivery",
+    "outbox",
+    "inbox",
+    "inbox_change",
+    "room",
+    "room_event",
+    "revocation",
+    "presence",
+)
 DEEP_ROOM = "tasks:board:deep"
 WIDE_ID = "00000000-0000-7000-8000-00000000f00d"  # the notification with the most recipients
 MOST_RECIPIENTS = 1_000
@@ -164,6 +174,11 @@ INSERT INTO revocation (tenant, user_id, revoked_at)
 SELECT %(tenant)s, 'u_' || g, now() - g * interval '1 min' FROM generate_series(1, %(inboxes)s) AS g
 """
 
+_PRESENCE = """
+INSERT INTO presence (tenant, user_id, last_seen_at)
+SELECT %(tenant)s, 'u_' || g, now() - g * interval '1 min' FROM generate_series(1, %(inboxes)s) AS g
+"""
+
 # As many rooms as inboxes, a few events each; the deep one has a hundredth of all deliveries and is due to be trimmed.
 _ROOMS = """
 INSERT INTO room (tenant, name, last_seq, floor_seq, keep_events, keep_s, trim_at)
@@ -191,6 +206,7 @@ _STEPS = {
     "api_key": _KEYS,
     "notification_event": _EVENTS,
     "revocation": _REVOCATIONS,
+    "presence": _PRESENCE,
     "room": _ROOMS,
     "room_event": _ROOM_EVENTS,
     "identities": "SELECT setval(pg_get_serial_sequence('inbox', 'id'), %(inboxes)s + 2)",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from models.queries import dispatch, ingest, keys, receipts, recover, revocations
+from models.queries import dispatch, ingest, keys, presence, receipts, recover, revocations
 from ops.plans.fill import MOST_RECIPIENTS, TENANT, WIDE_ID
 from ops.plans.inbox_statements import acting, reading
 from ops.plans.room_statements import of_rooms
@@ -181,6 +181,20 @@ def _around(size: Size, sample: Sample) -> Iterator[Hot]:
         {"asked": _json([{"ord": nth, "tenant": TENANT, "user_id": f"u_{nth}"} for nth in range(100)])},
     )
     yield Hot("revoke", "disconnect a user", revocations.REVOKE, {"tenant": TENANT, "user": "u_7"}, writes=True)
+    asked = [{"ord": nth, "tenant": TENANT, "user_id": f"u_{1 + nth}"} for nth in range(100)]
+    yield Hot(
+        "last seen 100",
+        "whoever asks for users who are offline",
+        presence.LAST_SEEN,
+        {"asked": _json(asked)},
+    )
+    yield Hot(
+        "record last seen 100",
+        "socket node: users have left",
+        presence.RECORD_LAST_SEEN_IF_LATER,
+        {"seen": _json([{**each, "last_seen_at": "2100-01-01T00:00:00Z"} for each in asked])},
+        writes=True,
+    )
     yield Hot("tenant", "every few seconds per tenant and process: its secret", keys.GET_TENANT, {"tenant": TENANT})
 
 

@@ -73,10 +73,10 @@ def test_two_at_once_do_not_mix_up_what_they_know() -> None:
     assert [command[1] for command in two.send([[1]])] == [redis_keys.node_channel("b")]
 
 
-def test_a_node_that_nobody_listens_for_is_forgotten() -> None:
+def test_a_node_that_nobody_listens_for_is_not_addressed_again() -> None:
     done, nodes = told(Router(), [push("1")], {"a": {"default/1"}, "b": {"default/1"}}, deaf=frozenset({"a"}))
     assert nodes == ("b",)
-    assert done[2:] == [("ZREM", redis_keys.NODES, "a"), ("UNLINK", redis_keys.holdings("a"))]
+    assert done[2:] == [("ZREM", redis_keys.NODES, "a"), ("ZADD", redis_keys.DEPARTED, "NX", "0.000", "a")]
 
 
 @pytest.mark.parametrize(

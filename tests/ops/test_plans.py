@@ -14,6 +14,7 @@ from models.queries import dispatch as dispatch_sql
 from models.queries import inbox as inbox_sql
 from models.queries import ingest as ingest_sql
 from models.queries import keys as keys_sql
+from models.queries import presence as presence_sql
 from models.queries import receipts as receipts_sql
 from models.queries import recover as recover_sql
 from models.queries import revocations as revocations_sql
@@ -200,7 +201,17 @@ def test_rows_that_a_join_compares_in_vain_count_as_waste() -> None:
 
 def test_every_statement_of_the_product_is_looked_at_or_is_known_to_be_cold(connection: Connection) -> None:
     looked_at = {hot.sql for hot in hot_statements(SIZE, Sample.of(connection))}
-    modules = (ingest_sql, dispatch_sql, inbox_sql, receipts_sql, recover_sql, keys_sql, rooms_sql, revocations_sql)
+    modules = (
+        ingest_sql,
+        dispatch_sql,
+        inbox_sql,
+        receipts_sql,
+        recover_sql,
+        keys_sql,
+        rooms_sql,
+        revocations_sql,
+        presence_sql,
+    )
     unknown = {
         f"{module.__name__}.{name}"
         for module in modules

@@ -96,6 +96,7 @@ class Device:
         self.ready: dict[str, Any] = {}
         self.frames: list[dict[str, Any]] = []
         self.errors: list[dict[str, Any]] = []
+        self.presence: dict[str, list[dict[str, Any]]] = {}
         self.expiring: list[dict[str, Any]] = []
         self.rooms: dict[str, list[dict[str, Any]]] = {}
         self.room_seqs: dict[str, int] = {}
@@ -119,6 +120,8 @@ class Device:
                 assert [entry["seq"] for entry in body["entries"]] == list(range(body["from"], body["to"] + 1))
                 self.room_seqs[body["room"]] = body["to"]
                 self.rooms.setdefault(body["room"], []).append(body)
+            case "presence":
+                self.presence.setdefault(body["user"], []).append(body)
             case "expiring":
                 self.expiring.append(body)
             case "error":
@@ -136,9 +139,10 @@ class Device:
         auth: Any = None,
         transports: list[str] | None = None,
         rooms: Sequence[str] = (),
+        watch: Sequence[str] = (),
     ) -> Device:
         position = {} if since is None else {"since": since}
-        given = auth if auth is not None else {"token": token(user, rooms=rooms), **position}
+        given = auth if auth is not None else {"token": token(user, rooms=rooms, watch=watch), **position}
         await self.client.connect(url, auth=given, transports=transports or ["websocket"], wait_timeout=5)
         await eventually(lambda: self.ready)
         return self
@@ -159,6 +163,10 @@ class Device:
         await eventually(lambda: self.room_seqs[room] >= seq)
         assert self.room_seqs[room] == seq
         return self
+
+    def statuses(self, user: str) -> list[str]:
+        """What it was told of somebody's presence, in the order in which it came."""
+        return [frame["status"] for frame in self.presence.get(user, [])]
 
     def heard(self, room: str) -> list[Any]:
         """What the events of a room were about, in the order in which they came."""

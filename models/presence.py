@@ -1,0 +1,138 @@
+"""Whether users are online, as Redis says it now, and when those who are not were last seen, as Postgres remembers it.
+
+Every socket node keeps a set of its users, and one of those among them who are away. Somebody is online who is in one
+of the first and not in the second. A node that went away takes its users along only after a grace, in which they come
+back elsewhere without anybody noticing.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import redis.asyncio
+
+from models import redis_keys
+from models.errors import UnavailableError
+from models.frames import dumps
+from models.queries import presence as sql
+from models.redis_keys import user_key
+from models.states import PresenceStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from models.database import Database
+    from models.settings import Settings
+
+User = tuple[str, str]  # tenant and name
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of a user. `last_seen_at` is now for who is connected, None for who never was."""
+
+    status: PresenceStatus
+    last_seen_at: datetime | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the wire form."""
+        return {"status": self.status, "last_seen_at": self.last_seen_at}
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A node as Redis knows it. `until` is when it was last known to be there, where it is not `present`."""
+
+    name: str
+    present: bool
+    until: float
+
+
+class PresenceStore:
+    """Looks users up. `client` is that of the bus."""
+
+    def __init__(self, database: Database, client: redis.asyncio.Redis, settings: Settings) -> None:
+        self._database = database
+        self._redis = client
+        self._ttl_s = settings.node_ttl_s
+        self._grace_s = settings.presence_grace_s
+
+    async def hosts(self) -> list[Host]:
+        """Return all nodes whose users may count, and those that nobody has reaped yet. Raises `UnavailableError`."""
+        with _unavailable():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.zrange(redis_keys.NODES, 0, -1, withscores=True)
+            pipeline.zrange(redis_keys.DEPARTED, 0, -1, withscores=True)
+            alive, departed = await pipeline.execute()
+        now = time.time()
+        found = {name.decode(): Host(name.decode(), now < at + self._grace_s, at) for name, at in departed}
+        found |= {name.decode(): Host(name.decode(), now < at, at - self._ttl_s) for name, at in alive}
+        return list(found.values())
+
+    async def look(self, users: Sequence[User], hosts: Sequence[Host] | None = None) -> list[Seen]:
+        """Return what is known of these users, in that order. Raises `UnavailableError`."""
+        statuses, last = await self._look(users, await self.hosts() if hosts is None else hosts)
+        now = datetime.now(UTC)
+        offline = [nth for nth, status in enumerate(statuses) if status is PresenceStatus.OFFLINE]
+        remembered = await self._last_seen([users[nth] for nth in offline])
+        seen = [Seen(status, now) for status in statuses]
+        for nth, at in zip(offline, remembered, strict=True):
+            seen[nth] = Seen(PresenceStatus.OFFLINE, max(filter(None, (at, last[nth])), default=None))
+        return seen
+
+    async def _look(
+        self, users: Sequence[User], hosts: Sequence[Host]
+    ) -> tuple[list[PresenceStatus], list[datetime | None]]:
+        """Return each user's status, and when the last node that held them went away, if one did lately."""
+        keys = [user_key(*user) for user in users]
+        pipeline = self._redis.pipeline(transaction=False)
+        for host in hosts:
+            pipeline.smismember(redis_keys.holdings(host.name), keys)
+            pipeline.smismember(redis_keys.away(host.name), keys)
+        with _unavailable():
+            answers = iter(await pipeline.execute() if hosts and users else ())
+        held_by = [(host, next(answers), next(answers)) for host in hosts if users]
+        statuses, last = [], []
+        for nth in range(len(users)):
+            statuses.append(status_of((held[nth], away[nth]) for host, held, away in held_by if host.present))
+            until = [host.until for host, held, _ in held_by if held[nth] and not host.present]
+            last.append(datetime.fromtimestamp(max(until), UTC) if until else None)
+        return statuses, last
+
+    async def _last_seen(self, users: Sequence[User]) -> list[datetime | None]:
+        found: list[datetime | None] = [None] * len(users)
+        if users:
+            asked = [{"ord": nth, "tenant": tenant, "user_id": user} for nth, (tenant, user) in enumerate(users)]
+            for row in await self._database.rows(sql.LAST_SEEN, {"asked": dumps(asked).decode()}):
+                found[row["ord"]] = row["last_seen_at"]
+        return found
+
+    async def record(self, seen: Iterable[tuple[str, float]]) -> None:
+        """Remember, by `user_key`, when users were last connected (unix time). Raises `UnavailableError`."""
+        rows = []
+        for key, at in seen:
+            tenant, _, user = key.partition("/")
+            rows.append({"tenant": tenant, "user_id": user, "last_seen_at": datetime.fromtimestamp(at, UTC)})
+        if rows:
+            await self._database.rows(sql.RECORD_LAST_SEEN_IF_LATER, {"seen": dumps(rows).decode()})
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        detail = "Redis, which knows who is online, cannot be reached; try again"
+        raise UnavailableError(detail) from error
+
+
+def status_of(sightings: Iterable[tuple[int, int]]) -> PresenceStatus:
+    """Return the status of somebody whom nodes hold, or not, and who is away there, or not. Pure."""
+    held = [bool(away) for held, away in sightings if held]
+    if not held:
+        return PresenceStatus.OFFLINE
+    return PresenceStatus.AWAY if all(held) else PresenceStatus.ONLINE

@@ -1,0 +1,226 @@
+"""Whom this node's clients watch: looks when it is told to, and tells them what has changed.
+
+A message only says that there is something to look at; what a look finds is told. So nothing that is lost or overtaken
+on the way does harm: nodes that vanish are noticed within a second, and everything is looked at anew every few seconds.
+Invariant: looks follow each other, so a watched user's status never goes back to an older one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from models import telemetry
+from models.background import Background
+from models.batching import Batcher
+from models.errors import NotGrantedError, TooManyWatchedError, UnavailableError
+from models.fields import MAX_WATCHED
+from models.frames import dumps, event_packet
+from models.grants import granted
+from models.redis_keys import watch_key
+from models.states import PresenceStatus
+from socket_server.outgoing import Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from models.presence import Host, PresenceStore, Seen
+    from models.push import Push
+    from socket_server.announcer import Announcer, Holdings
+    from socket_server.registry import Connection
+
+log = structlog.get_logger(__name__)
+
+_TICK_S = 1.0
+_LOOK_AGAIN_S = 5.0
+_TOGETHER = 1_000
+_SLICE = 256  # sockets, until others have their turn
+
+
+@dataclass(slots=True, eq=False)
+class Watched:
+    """Somebody whom clients of this node watch. `seen` is what the last look found, `told` what they know."""
+
+    tenant: str
+    user: str
+    watchers: set[Connection] = field(default_factory=set)
+    seen: Seen | None = None
+    told: PresenceStatus | None = None
+
+
+class Watching:
+    """All who are watched here."""
+
+    def __init__(  # the composition root hands over each part by name
+        self, *, store: PresenceStore, holdings: Holdings, announcer: Announcer, node_id: str, node: str
+    ) -> None:
+        self._store = store
+        self._holdings = holdings
+        self._announcer = announcer
+        self._node_id = node_id
+        self._watched: dict[str, Watched] = {}  # by models.redis_keys.watch_key
+        self._changed: dict[Watched, None] = {}
+        self._behind: dict[Connection, set[Watched]] = {}  # who did not read, and what they were not told
+        self._wake = asyncio.Event()
+        self._look = Batcher[Watched, None](self._look_together, limit=_TOGETHER)
+        self._background = Background()
+        self._hosts: set[tuple[str, bool]] = set()  # and whether each counts
+        self._looked_at = float("-inf")
+        self._frames = telemetry.frames_sent.labels(node, "presence")
+        telemetry.watched.labels(node).set_function(lambda: len(self._watched))
+
+    # --- who watches whom ------------------------------------------------------------------------------------
+
+    async def watch(self, connection: Connection, users: Sequence[str]) -> dict[str, Any]:
+        """Let a connection be told of these users' presence, and return it as it is now.
+
+        Raises `NotGrantedError`, `TooManyWatchedError`, `UnavailableError`.
+        """
+        for user in users:
+            if not granted(connection.token.watch, user):
+                detail = f"The token does not grant to watch {user}; ask your backend for one that does"
+                raise NotGrantedError(detail, extra={"user": user})
+        if len(connection.watched.union(users)) > MAX_WATCHED:
+            detail = f"A connection may watch {MAX_WATCHED} users at once; unwatch some, or open another connection"
+            raise TooManyWatchedError(detail)
+        watched = [self._enter(connection, user) for user in users]
+        try:
+            # First Redis, then the look: what changes after the look finds this node in Redis.
+            await asyncio.gather(*(self._announcer.update(watch_key(each.tenant, each.user)) for each in watched))
+            await asyncio.gather(*(self._look(each) for each in watched))
+        except UnavailableError:
+            self.unwatch(connection, users)
+            raise
+        # As it is known in this very step: a frame that was sent meanwhile must not be newer than the answer.
+        return {"users": {each.user: each.seen.as_dict() for each in watched if each.seen is not None}}
+
+    def _enter(self, connection: Connection, user: str) -> Watched:
+        key = watch_key(connection.token.tenant, user)
+        watched = self._watched.get(key)
+        if watched is None:
+            watched = self._watched[key] = Watched(connection.token.tenant, user)
+            self._holdings.hold(key)
+        watched.watchers.add(connection)
+        connection.watched.add(user)
+        return watched
+
+    def unwatch(self, connection: Connection, users: Iterable[str]) -> None:
+        """Tell a connection of these users no longer; of whom it is not told anyway, nothing happens."""
+        for user in list(users):
+            if user not in connection.watched:
+                continue
+            connection.watched.discard(user)
+            key = watch_key(connection.token.tenant, user)
+            watched = self._watched[key]
+            watched.watchers.discard(connection)
+            self._behind.get(connection, set()).discard(watched)
+            if not watched.watchers:
+                del self._watched[key]
+                self._holdings.release(key)
+                self._announcer.update_soon(key)
+
+    def forget(self, connection: Connection) -> None:
+        """Tell a connection of nobody any more."""
+        self.unwatch(connection, connection.watched)
+        self._behind.pop(connection, None)
+
+    def unwatch_what_is_not_granted(self, connection: Connection) -> None:
+        """Tell a connection no longer of users whom its token, a new one, does not grant."""
+        self.unwatch(connection, [user for user in connection.watched if not granted(connection.token.watch, user)])
+
+    # --- looking ---------------------------------------------------------------------------------------------
+
+    def on_push(self, push: Push) -> None:
+        """Look again at somebody, soon."""
+        if (watched := self._watched.get(push.key)) is not None:
+            self._background.run(self._look_again([watched]))
+
+    async def _look_again(self, watched: Sequence[Watched]) -> None:
+        try:
+            await asyncio.gather(*(self._look(each) for each in watched))
+        except UnavailableError as error:
+            log.warning("cannot look who is online; the next look will", error=error.detail)
+
+    async def _look_together(self, watched: Sequence[Watched]) -> list[None]:
+        unique = list(dict.fromkeys(watched))
+        hosts = await self._store.hosts()
+        found = await self._store.look([(each.tenant, each.user) for each in unique], hosts)
+        for each, seen in zip(unique, found, strict=True):
+            if seen.status is PresenceStatus.OFFLINE and each.seen is not None and self._is_doubtful(hosts):
+                continue  # it will be looked at again
+            each.seen = seen
+            if each.told is None:
+                each.told = seen.status
+            elif each.told != seen.status:
+                self._changed[each] = None
+                self._wake.set()
+        return [None] * len(watched)
+
+    def _is_doubtful(self, hosts: Sequence[Host]) -> bool:
+        """Say whether Redis has lost its memory: it does not know this node, or did not lately, nor others perhaps."""
+        return self._node_id not in {host.name for host in hosts} or self._announcer.was_forgotten
+
+    async def _look_around(self) -> None:
+        """Look at everybody where nodes came or went, or where the last time was a while ago."""
+        hosts = {(host.name, host.present) for host in await self._store.hosts()}
+        if hosts == self._hosts and time.monotonic() - self._looked_at < _LOOK_AGAIN_S:
+            return
+        self._hosts, self._looked_at = hosts, time.monotonic()
+        await self._look_again(list(self._watched.values()))
+
+    # --- telling ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Tell what has changed, and look around every second, for ever."""
+        ticked_at = 0.0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _TICK_S)
+            self._wake.clear()
+            await self._tell_changes()
+            if time.monotonic() - ticked_at < _TICK_S:
+                continue
+            ticked_at = time.monotonic()
+            self._tell_those_behind()
+            try:
+                await self._look_around()
+            except UnavailableError as error:
+                log.warning("cannot look who is online; the next look will", error=error.detail)
+
+    async def _tell_changes(self) -> None:
+        while self._changed:
+            watched = next(iter(self._changed))
+            del self._changed[watched]
+            if watched.seen is not None and watched.told != watched.seen.status:
+                watched.told = watched.seen.status
+                await self._tell(watched, watched.seen)
+
+    async def _tell(self, watched: Watched, seen: Seen) -> None:
+        packet = _packet(watched.user, seen)
+        for nth, connection in enumerate(list(watched.watchers), 1):
+            if connection.outgoing.full_to(1.0):
+                self._behind.setdefault(connection, set()).add(watched)
+            elif not connection.closed:
+                connection.outgoing.send_prepared(packet)
+                self._frames.inc()
+            if nth % _SLICE == 0:
+                await asyncio.sleep(0)
+
+    def _tell_those_behind(self) -> None:
+        """Tell who did not read and does so now how it is, not how it was in between."""
+        for connection in list(self._behind):
+            if connection.outgoing.full_to(0.5):
+                continue
+            for watched in self._behind.pop(connection):
+                if watched.seen is not None and not connection.closed:
+                    connection.outgoing.send_prepared(_packet(watched.user, watched.seen))
+                    self._frames.inc()
+
+
+def _packet(user: str, seen: Seen) -> Prepared:
+    return Prepared(event_packet("presence", dumps({"user": user, **seen.as_dict()})))
