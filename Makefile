@@ -13,6 +13,9 @@ help: ## Show what there is to make
 run: $(RUN_READY) ## Start the whole engine, embedded Postgres and Valkey included
 	@.venv/bin/python -m ops up
 
+demo: $(RUN_READY) ## Let example domains publish, and print what arrives where
+	@.venv/bin/python -m ops demo
+
 test: $(DEV_READY) ## Run every test, with coverage
 	@.venv/bin/python -m pytest --cov --cov-report=term:skip-covered
 
@@ -69,4 +72,4 @@ $(DEV_READY): | .venv/bin/python
 	@$(PIP_INSTALL) -r requirements-dev.lock
 	@touch $@ $(RUN_READY)
 
-.PHONY: help run test check lint format types imports contracts bench prove plans lock clean
+.PHONY: help run demo test check lint format types imports contracts bench prove plans lock clean

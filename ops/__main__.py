@@ -7,6 +7,7 @@ import typer
 from ops.commands.bench import bench
 from ops.commands.check_config import check_config
 from ops.commands.contracts import contracts
+from ops.commands.demo import demo
 from ops.commands.keys import keys
 from ops.commands.migrate import migrate
 from ops.commands.parked import parked
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, migrate, token, send, tail, check_config, contracts, bench, prove, plans):
+for command in (up, migrate, token, send, tail, check_config, contracts, demo, bench, prove, plans):
     app.command()(command)
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
