@@ -47,7 +47,7 @@ def render(error: BellhopError, request_id: str) -> Response:
     }
     if error.errors:
         body["errors"] = [wrong.as_dict() for wrong in error.errors]
-    headers = {}
+    headers = dict(error.headers)
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == UnauthorizedError.status:

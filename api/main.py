@@ -59,7 +59,14 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-Id"],
-            expose_headers=["ETag", "Idempotent-Replayed", "Retry-After", "X-Request-Id"],
+            expose_headers=[
+                "ETag",
+                "Idempotent-Replayed",
+                "RateLimit",
+                "RateLimit-Policy",
+                "Retry-After",
+                "X-Request-Id",
+            ],
         )
     instrumentator = Instrumentator(excluded_handlers=["/metrics", "/health/.*"])
     instrumentator.add(_request_metrics())

@@ -40,17 +40,20 @@ Reader = Annotated[Backend, Depends(NeedsKey(Scope.NOTIFICATIONS_READ))]
     response_model=Accepted,
     summary="Send one notification",
     openapi_extra=body(NotificationIn) | header("Idempotency-Key", "The same key and body make one notification"),
-    responses=problems(400, 401, 403, 413, 415, 422, 503),
+    responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
 )
 async def send(request: Request, held: Held, backend: Writer) -> Response:
     """202 means committed to disk. `status` is `accepted`, or `scheduled` where `deliver_at` is later."""
+    headers = await held.admission.admit(backend, 1)
     notification = await json_body(request, NotificationIn)
     draft = _draft(backend, notification, idempotency_key(request))
+    held.admission.require_room(draft.priority)
     (outcome,) = await held.ingest.accept([draft])
     if isinstance(outcome, BellhopError):
         raise outcome
     answer = {"id": outcome.id, "status": outcome.status, "created_at": outcome.created_at}
-    return Response(dumps(answer), 202, {"Idempotent-Replayed": "true"} if outcome.replayed else None, JSON)
+    headers |= {"Idempotent-Replayed": "true"} if outcome.replayed else {}
+    return Response(dumps(answer), 202, headers, JSON)
 
 
 def _draft(backend: Backend, notification: NotificationIn, key: str | None) -> Draft:
@@ -65,7 +68,7 @@ def _draft(backend: Backend, notification: NotificationIn, key: str | None) -> D
     response_model=BulkAnswer,
     summary="Send up to 1,000 notifications",
     openapi_extra=body(BulkIn, ndjson=BulkItem),
-    responses=problems(400, 401, 403, 413, 415, 422, 503),
+    responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
 )
 async def send_bulk(request: Request, held: Held, backend: Writer) -> Response:
     """One bad item never stops the others. As `application/x-ndjson`, each line is one notification."""
@@ -77,12 +80,15 @@ async def send_bulk(request: Request, held: Held, backend: Writer) -> Response:
             "/notifications", "bulk_size", f"Send 1 to {MAX_BULK_ITEMS} notifications at once; there are {len(items)}"
         )
         raise ValidationFailedError(errors=(wrong,))
+    headers = await held.admission.admit(backend, len(items))
     drafts: dict[int, Draft] = {}
     results: list[dict[str, Any]] = [{}] * len(items)
     for index, item in enumerate(items):
         try:
             bulk_item = validate(BulkItem, parse_json(item) if isinstance(item, bytes) else item)
-            drafts[index] = _draft(backend, bulk_item, bulk_item.idempotency_key)
+            draft = _draft(backend, bulk_item, bulk_item.idempotency_key)
+            held.admission.require_room(draft.priority)
+            drafts[index] = draft
         except BellhopError as error:
             results[index] = _rejected(index, error)
     outcomes = await held.ingest.accept(list(drafts.values())) if drafts else []
@@ -94,7 +100,7 @@ async def send_bulk(request: Request, held: Held, backend: Writer) -> Response:
             results[index] = _rejected(index, outcome)
     rejected = sum(result["status"] == "rejected" for result in results)
     answer = {"accepted": len(results) - rejected, "rejected": rejected, "results": results}
-    return Response(dumps(answer), 202, media_type=JSON)
+    return Response(dumps(answer), 202, headers, JSON)
 
 
 def _lines(raw: bytes) -> list[bytes]:

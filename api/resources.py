@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import redis.asyncio
 from fastapi import Depends, Request
 
+from api.admission import Admission
 from api.answers import Answers
 from api.auth import Authenticator
 from api.hints import Hints
@@ -36,6 +37,7 @@ class Resources:
     redis: redis.asyncio.Redis
     tokens: TokenVerifier
     authenticator: Authenticator
+    admission: Admission
     hints: Hints
     ingest: Ingest
     inbox: InboxStore
@@ -62,6 +64,7 @@ class Resources:
             redis=client,
             tokens=tokens,
             authenticator=Authenticator(database, tokens),
+            admission=Admission(database, client, settings),
             hints=hints,
             ingest=Ingest(database, hints),
             inbox=InboxStore(database, client),
@@ -77,7 +80,8 @@ class Resources:
         await self.database.open()
         self.hints.start()
         self.pushes.start()
-        self.background.append(asyncio.create_task(self.tokens.revocations.read_regularly(), name="revocations"))
+        for work in (self.tokens.revocations.read_regularly(), self.admission.watch_backlog()):
+            self.background.append(asyncio.create_task(work, name=repr(work)))
 
     async def close(self) -> None:
         """Stop what runs in the background, and close the connections."""

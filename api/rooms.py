@@ -32,14 +32,15 @@ def _require_domain(backend: Backend, room: str) -> None:
     response_model=RoomEventOut,
     summary="Say what happened to a room's entity",
     openapi_extra=body(RoomEventIn) | header("Idempotency-Key", "The same key and body make one event of the room"),
-    responses=problems(400, 401, 403, 413, 415, 422, 503),
+    responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
 )
 async def publish(room: Room, request: Request, held: Held, backend: Publisher) -> Response:
     """202 means committed to disk, under the number `seq` of the room. Members of the room get it at once."""
     _require_domain(backend, room)
+    headers = await held.admission.admit(backend, 1)
     event = await json_body(request, RoomEventIn)
     published = await held.room_events.publish(Draft.of(backend.tenant, room, event, idempotency_key(request)))
-    headers = {"Idempotent-Replayed": "true"} if published.replayed else None
+    headers |= {"Idempotent-Replayed": "true"} if published.replayed else {}
     return Response(dumps({"room": room, "seq": published.seq}), 202, headers, JSON)
 
 

@@ -43,6 +43,7 @@ class BellhopError(Exception):
         self.errors = errors
         self.retry_after_s = retry_after_s
         self.extra = extra or {}
+        self.headers: dict[str, str] = {}  # of the answer over HTTP
 
     def as_socket_error(self) -> dict[str, object]:
         """Return `{code, detail}`, with anything the code promises besides."""
@@ -111,8 +112,13 @@ class UnavailableError(BellhopError):
 class RateLimitedError(BellhopError):
     status, code, title = 429, "rate_limited", "Too many events"
 
-    def __init__(self, detail: str = "", *, retry_in_ms: int) -> None:
+    def __init__(self, detail: str = "", *, retry_in_ms: int, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail, retry_after_s=-(-retry_in_ms // 1000), extra={"retry_in_ms": retry_in_ms})
+        self.headers = headers or {}
+
+
+class OutboxFullError(BellhopError):
+    status, code, title = 429, "outbox_full", "Too many notifications wait already"
 
 
 class SocketOnlyError(BellhopError):
@@ -133,6 +139,10 @@ class AckAheadError(SocketOnlyError):
 
 class WrongUserError(SocketOnlyError):
     status, code, title = 403, "wrong_user", "The token is another user's or another tenant's"
+
+
+class TooManySocketsError(SocketOnlyError):
+    status, code, title = 409, "too_many_sockets", "The user has as many sockets open as they may have"
 
 
 class NotGrantedError(SocketOnlyError):

@@ -1,8 +1,8 @@
 """Whether users are online, as Redis says it now, and when those who are not were last seen, as Postgres remembers it.
 
-Every socket node keeps a set of its users, and one of those among them who are away. Somebody is online who is in one
-of the first and not in the second. A node that went away takes its users along only after a grace, in which they come
-back elsewhere without anybody noticing.
+Every socket node keeps a set of its users, and notes about those among them who have several sockets there, or are away
+from all of them. A node that went away takes its users along only after a grace, in which they come back elsewhere
+without anybody noticing.
 """
 
 from __future__ import annotations
@@ -52,6 +52,35 @@ class Host:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a node says of one of its users: how many `sockets` it has there, and whether it is `away` from all."""
+
+    sockets: int = 1
+    away: bool = False
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it goes without saying."""
+        return self == _ORDINARY
+
+    def written(self) -> str:
+        """Return it as it stands in Redis."""
+        return f"{self.sockets}{_AWAY * self.away}"
+
+    @classmethod
+    def read(cls, written: bytes | None) -> Note:
+        """Return what `written` gave; without a note, one socket with somebody at it."""
+        if written is None:
+            return _ORDINARY
+        text = written.decode()
+        return cls(int(text.removesuffix(_AWAY)), text.endswith(_AWAY))
+
+
+_AWAY = "a"
+_ORDINARY = Note()
+
+
 class PresenceStore:
     """Looks users up. `client` is that of the bus."""
 
@@ -92,16 +121,29 @@ class PresenceStore:
         pipeline = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipeline.smismember(redis_keys.holdings(host.name), keys)
-            pipeline.smismember(redis_keys.away(host.name), keys)
+            pipeline.hmget(redis_keys.notes(host.name), keys)
         with _unavailable():
             answers = iter(await pipeline.execute() if hosts and users else ())
         held_by = [(host, next(answers), next(answers)) for host in hosts if users]
         statuses, last = [], []
         for nth in range(len(users)):
-            statuses.append(status_of((held[nth], away[nth]) for host, held, away in held_by if host.present))
+            here = [Note.read(notes[nth]) for host, held, notes in held_by if held[nth] and host.present]
+            statuses.append(status_of(here))
             until = [host.until for host, held, _ in held_by if held[nth] and not host.present]
             last.append(datetime.fromtimestamp(max(until), UTC) if until else None)
         return statuses, last
+
+    async def sockets_elsewhere(self, user: User, node: str) -> int:
+        """Return how many sockets a user has on other nodes than this one. Raises `UnavailableError`."""
+        key = user_key(*user)
+        others = [host for host in await self.hosts() if host.present and host.name != node]
+        pipeline = self._redis.pipeline(transaction=False)
+        for host in others:
+            pipeline.sismember(redis_keys.holdings(host.name), key)
+            pipeline.hget(redis_keys.notes(host.name), key)
+        with _unavailable():
+            answers = iter(await pipeline.execute() if others else ())
+        return sum(Note.read(note).sockets for held, note in zip(answers, answers, strict=True) if held)
 
     async def _last_seen(self, users: Sequence[User]) -> list[datetime | None]:
         found: list[datetime | None] = [None] * len(users)
@@ -130,9 +172,8 @@ def _unavailable() -> Iterator[None]:
         raise UnavailableError(detail) from error
 
 
-def status_of(sightings: Iterable[tuple[int, int]]) -> PresenceStatus:
-    """Return the status of somebody whom nodes hold, or not, and who is away there, or not. Pure."""
-    held = [bool(away) for held, away in sightings if held]
-    if not held:
+def status_of(notes: Sequence[Note]) -> PresenceStatus:
+    """Return the status of somebody of whom the nodes that hold them say this. Pure."""
+    if not notes:
         return PresenceStatus.OFFLINE
-    return PresenceStatus.AWAY if all(held) else PresenceStatus.ONLINE
+    return PresenceStatus.AWAY if all(note.away for note in notes) else PresenceStatus.ONLINE

@@ -15,9 +15,9 @@ def holdings(node: str) -> str:
     return f"bellhop:node:{node}:holds"
 
 
-def away(node: str) -> str:
-    """Return the set of the users, as keys, who are at none of their devices on a socket node."""
-    return f"bellhop:node:{node}:away"
+def notes(node: str) -> str:
+    """Return the hash of what is out of the ordinary about users, as keys, of a socket node; see `models.presence`."""
+    return f"bellhop:node:{node}:notes"
 
 
 def reaping(node: str) -> str:
@@ -43,6 +43,9 @@ def hint_outstanding(priority: str) -> str:
 def wake(priority: str) -> str:
     """Return the list that a dispatcher of `priority` which has run out of work waits on for a moment."""
     return f"bellhop:wake:{priority}"
+
+
+QUOTA_PREFIX = "bellhop:quota"  # of the counters of `models.quotas`, whose names the library makes
 
 
 def taken(dispatcher: str) -> str:

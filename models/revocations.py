@@ -53,7 +53,14 @@ class Revocations:
         whose = (token.tenant, token.user)
         if token.issued_at is None or self._complete_since is None or token.issued_at < self._complete_since:
             _require_later(token, await self._look_up(whose))
-        _require_later(token, self._known.get(whose))  # last, and in the step in which the caller goes on
+        self.require_still_valid(token)
+
+    def require_still_valid(self, token: UserToken) -> None:
+        """Raise `TokenRevokedError` where a token has been revoked since `require_valid`.
+
+        Whoever registers a connection asks in the same step: what is revoked later finds it registered.
+        """
+        _require_later(token, self._known.get((token.tenant, token.user)))
 
     async def _until_read(self) -> None:
         if not self._first.is_set():

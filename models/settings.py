@@ -81,6 +81,19 @@ class Settings(BaseSettings):
         60.0, ge=0, le=3600, description="How long before its token ends a connection is told; at most half of the rest"
     )
     token_grace_s: float = Field(5.0, ge=0, le=300, description="How long after that it is closed")
+    ingest_per_s: float = Field(
+        20_000.0, ge=0, description="Notifications and room events per API key, on average over 10 s; 0: no limit"
+    )
+    outbox_limit: int = Field(
+        1_000_000, ge=0, description="Past so many that are due of a priority, no more of it is accepted; 0: no limit"
+    )
+    sockets_per_user: int = Field(50, ge=0, description="Over all nodes; 0: no limit")
+    connects_per_address_per_s: float = Field(
+        50.0, ge=0, description="New connections from one address to one node, ten seconds' worth at once; 0: no limit"
+    )
+    user_events_per_s: float = Field(
+        500.0, ge=0, description="Client events per user over all nodes, on average over 10 s; 0: no limit"
+    )
     client_events_per_s: float = Field(100.0, gt=0, description="Sustained client events per connection")
     client_events_burst: int = Field(200, ge=1)
     room_retention: Annotated[KeptByRoom, NoDecode] = Field(

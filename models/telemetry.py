@@ -40,6 +40,8 @@ swept_at = Gauge("bellhop_last_sweep_timestamp_seconds", "Unix time of the last 
 answers = Counter("bellhop_inbox_answers", "Lists and counts by origin: read anew, or kept and still true", ["origin"])
 room_events = Counter("bellhop_room_events", "Events of rooms committed by the API")
 room_events_trimmed = Counter("bellhop_room_events_trimmed", "Events of rooms that are no longer kept")
+ingest_refusals = Counter("bellhop_ingest_refusals", "Notifications and events that the API refused", ["code"])
+quota_failures = Counter("bellhop_quota_failures", "Times that Redis did not say what is left of a quota", ["quota"])
 push_failures = Counter("bellhop_push_failures", "Batches that Redis did not take; nodes repair them from Postgres")
 outbox_depth = Gauge("bellhop_outbox_depth", "Due outbox rows", ["priority"], multiprocess_mode="mostrecent")
 outbox_age = Gauge(

@@ -17,9 +17,10 @@ import structlog
 from models import redis_keys
 from models.background import Background
 from models.batching import Batcher
+from models.presence import Note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from models.settings import Settings
 
@@ -30,14 +31,14 @@ _SLACK_S = 1.0
 
 
 class Holdings:
-    """The keys of what somebody on this node follows, and of the users here who are away; see `models.redis_keys`.
+    """The keys of what somebody on this node follows, and notes about users; see `models.redis_keys` and `presence`.
 
     Each key has one owner, who takes it in and lets it go.
     """
 
     def __init__(self) -> None:
         self._keys: set[str] = set()
-        self._away: set[str] = set()
+        self._notes: dict[str, Note] = {}  # those that are not ordinary
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
@@ -52,23 +53,33 @@ class Holdings:
     def release(self, key: str) -> None:
         """Let a key go."""
         self._keys.discard(key)
-        self._away.discard(key)
+        self._notes.pop(key, None)
 
     def keys(self) -> list[str]:
         """Return all keys, as they are now."""
         return list(self._keys)
 
-    def mark(self, key: str, *, away: bool) -> bool:
-        """Note whether a user who is held is away. Returns whether that is news."""
-        if away == (key in self._away):
-            return False
-        (self._away.add if away else self._away.discard)(key)
-        return True
+    def note(self, key: str, note: Note) -> Note | None:
+        """Note something about a user who is held. Returns what was noted before, where that was something else."""
+        before = self._notes.get(key, _ORDINARY)
+        if note == before:
+            return None
+        if note.is_ordinary:
+            del self._notes[key]
+        else:
+            self._notes[key] = note
+        return before
 
-    @property
-    def away(self) -> frozenset[str]:
-        """The users here who are away."""
-        return frozenset(self._away)
+    def notes(self) -> dict[str, str]:
+        """Return all notes that are not ordinary, as they are written."""
+        return {key: note.written() for key, note in self._notes.items()}
+
+    def notes_of(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return those of these keys."""
+        return {key: note.written() for key in keys if (note := self._notes.get(key)) is not None}
+
+
+_ORDINARY = Note()
 
 
 class Announcer:
@@ -78,7 +89,7 @@ class Announcer:
         self._redis = client
         self._node = node
         self._set = redis_keys.holdings(node)
-        self._away_set = redis_keys.away(node)
+        self._notes = redis_keys.notes(node)
         self._holdings = holdings
         self._interval_s = settings.node_heartbeat_s
         self._ttl_s = settings.node_ttl_s
@@ -87,7 +98,7 @@ class Announcer:
         self._background = Background()
         self._missed = False  # something was not written: the sets may differ, though their sizes be right
         self._withdrawn = False
-        self._somebody_was_away = False  # there may be an away set, which is written only then
+        self._had_notes = False  # there may be notes in Redis
         self._announced = False
         self._forgotten_at = float("-inf")  # monotonic; when a heartbeat found that Redis did not know this node
         self.update = Batcher[str, None](self._update, limit=_CHUNK)
@@ -104,23 +115,23 @@ class Announcer:
                     pipeline.pexpire(self._set, self._kept_ms)
                 if gone:
                     pipeline.srem(self._set, *gone)
-                self._write_away(pipeline, keys)
+                self._write_notes(pipeline, keys)
                 await pipeline.execute()
         except (redis.RedisError, OSError, TimeoutError) as error:
             self._missed = True
             log.warning("holdings not written; the next heartbeat will", error=str(error) or type(error).__name__)
         return [None] * len(keys)
 
-    def _write_away(self, pipeline: redis.asyncio.client.Pipeline, keys: Sequence[str]) -> None:
-        away = self._holdings.away
-        self._somebody_was_away |= bool(away)
-        if not self._somebody_was_away:
+    def _write_notes(self, pipeline: redis.asyncio.client.Pipeline, keys: Sequence[str]) -> None:
+        notes = self._holdings.notes_of(keys)
+        self._had_notes |= bool(notes)
+        if not self._had_notes:
             return
-        if back := [key for key in keys if key not in away]:
-            pipeline.srem(self._away_set, *back)
-        if left := [key for key in keys if key in away]:
-            pipeline.sadd(self._away_set, *left)
-            pipeline.pexpire(self._away_set, self._kept_ms)
+        if ordinary := [key for key in keys if key not in notes]:
+            pipeline.hdel(self._notes, *ordinary)
+        if notes:
+            pipeline.hset(self._notes, mapping=notes)  # type: ignore[arg-type]  # it takes any keys that are text
+            pipeline.pexpire(self._notes, self._kept_ms)
 
     def update_soon(self, key: str) -> None:
         """Write what the holdings say of this key, and wait for nothing."""
@@ -161,29 +172,33 @@ class Announcer:
         pipeline.zadd(redis_keys.NODES, {self._node: time.time() + self._ttl_s})
         pipeline.zrem(redis_keys.DEPARTED, self._node)
         pipeline.pexpire(self._set, self._kept_ms)
-        pipeline.pexpire(self._away_set, self._kept_ms)
+        pipeline.pexpire(self._notes, self._kept_ms)
         pipeline.scard(self._set)
-        pipeline.scard(self._away_set)
-        is_new, *_, held, away = await pipeline.execute()
+        pipeline.hlen(self._notes)
+        is_new, *_, held, noted = await pipeline.execute()
         if is_new and self._announced:
             self._forgotten_at = time.monotonic()
         self._announced = True
-        if self._missed or held != len(self._holdings) or away != len(self._holdings.away):
+        if self._missed or held != len(self._holdings) or noted != len(self._holdings.notes()):
             self._missed = True
             await self._rewrite()
             self._missed = False
 
     async def _rewrite(self) -> None:
-        keys, away = self._holdings.keys(), self._holdings.away
+        keys, notes = self._holdings.keys(), self._holdings.notes()
         pipeline = self._redis.pipeline(transaction=True)
-        for name, members in ((self._set, keys), (self._away_set, list(away))):
-            pipeline.delete(name)
-            for start in range(0, len(members), _CHUNK):
-                pipeline.sadd(name, *members[start : start + _CHUNK])
-            pipeline.pexpire(name, self._kept_ms)
+        pipeline.delete(self._set, self._notes)
+        for start in range(0, len(keys), _CHUNK):
+            pipeline.sadd(self._set, *keys[start : start + _CHUNK])
+        if notes:
+            pipeline.hset(self._notes, mapping=notes)  # type: ignore[arg-type]  # it takes any keys that are text
+        pipeline.pexpire(self._set, self._kept_ms)
+        pipeline.pexpire(self._notes, self._kept_ms)
         await pipeline.execute()
-        # while the sets were being written
-        if changed := (set(keys) ^ set(self._holdings.keys())) | (away ^ self._holdings.away):
+        # while they were being written
+        changed = set(keys) ^ set(self._holdings.keys())
+        changed |= {key for key, _ in notes.items() ^ self._holdings.notes().items()}
+        if changed:
             await self._update(list(changed))
 
     async def withdraw(self, *, within_s: float = 0.0) -> None:

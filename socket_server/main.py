@@ -23,12 +23,15 @@ from models.errors import UnavailableError
 from models.inbox import InboxStore
 from models.presence import PresenceStore
 from models.push_queue import PushQueue
+from models.quotas import Quotas
 from models.redis_keys import is_room, is_watch
 from models.rooms import RoomStore
 from models.token_verifier import TokenVerifier
 from socket_server.announcer import Announcer, Holdings
 from socket_server.bus import Bus
+from socket_server.crowding import Crowding
 from socket_server.delivery import Delivery
+from socket_server.door import Door
 from socket_server.events import ClientEvents
 from socket_server.lifetimes import Lifetimes
 from socket_server.node import Node
@@ -54,7 +57,7 @@ if TYPE_CHECKING:
 class Application:
     """The ASGI application, and the node behind it."""
 
-    asgi: socketio.ASGIApp
+    asgi: Door
     node: Node
 
 
@@ -133,6 +136,8 @@ def create_app(settings: Settings) -> Application:
         buses=buses,
         tokens=tokens,
         lifetimes=lifetimes,
+        crowding=Crowding(settings, registry, presence_store, node_id),
+        user_events=Quotas("user-events", settings.user_events_per_s, client),
     )
 
     @asynccontextmanager
@@ -166,4 +171,10 @@ def create_app(settings: Settings) -> Application:
         routes=[Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)],
         lifespan=lifespan,
     )
-    return Application(socketio.ASGIApp(server, other_asgi_app=http), node)
+    door = Door(
+        socketio.ASGIApp(server, other_asgi_app=http),
+        per_s=settings.connects_per_address_per_s,
+        trusted_proxies=settings.trusted_proxies,
+        node=label,
+    )
+    return Application(door, node)

@@ -28,10 +28,12 @@ from socket_server.registry import Connection
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+    from models.quotas import Quotas
     from models.settings import Settings
     from models.token_verifier import TokenVerifier
     from socket_server.announcer import Announcer
     from socket_server.bus import Bus
+    from socket_server.crowding import Crowding
     from socket_server.delivery import Delivery
     from socket_server.events import ClientEvents
     from socket_server.lifetimes import Lifetimes
@@ -73,6 +75,8 @@ class Node:
         buses: Sequence[Bus],
         tokens: TokenVerifier,
         lifetimes: Lifetimes,
+        crowding: Crowding,
+        user_events: Quotas,
     ) -> None:
         self._settings = settings
         self.name = name
@@ -90,6 +94,8 @@ class Node:
         self._buses = buses
         self._tokens = tokens
         self._lifetimes = lifetimes
+        self._crowding = crowding
+        self._user_events = user_events
         self._tasks: list[asyncio.Task[None]] = []
         self._check_now = asyncio.Event()
         self._sockets = telemetry.sockets.labels(name)
@@ -106,6 +112,8 @@ class Node:
                 raise UnavailableError(detail)
             handshake = _handshake(auth)
             token = await self._tokens.verify(handshake.token)
+            await self._crowding.require_room(token)
+            self._tokens.revocations.require_still_valid(token)
             transport = self._server.eio.sockets.get(eio_sid)
             if transport is None:
                 raise UnavailableError
@@ -150,18 +158,22 @@ class Node:
 
     async def event(self, connection: Connection, name: str, arguments: list[Any]) -> dict[str, Any]:
         """Answer a client event. Raises `BellhopError`."""
-        self._take_token(connection)
+        await self._take_token(connection)
         if not await self._replay.has_room(connection):  # answers, too, wait for a client that does not read
             return {}
         return await self._events.answer(connection, name, arguments)
 
-    def _take_token(self, connection: Connection) -> None:
+    async def _take_token(self, connection: Connection) -> None:
         """Let the event through, or raise `RateLimitedError`."""
         wait_s = connection.events.take()
         if wait_s:
             settings = self._settings
             detail = f"At most {settings.client_events_per_s:g} events a second, {settings.client_events_burst} at once"
             raise RateLimitedError(detail, retry_in_ms=math.ceil(wait_s * 1000))
+        verdict = await self._user_events.take(connection.key)
+        if not verdict.allowed:
+            detail = f"At most {self._settings.user_events_per_s:g} events a second on all of a user's connections"
+            raise RateLimitedError(detail, retry_in_ms=max(1, math.ceil(verdict.reset_in_s * 1000)))
 
     async def abuse(self, connection: Connection, error: BellhopError) -> bool:
         """Count a refusal; return whether the connection has had too many of late."""

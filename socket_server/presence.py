@@ -15,6 +15,7 @@ import structlog
 from models.background import Background
 from models.batching import Batcher
 from models.errors import UnavailableError
+from models.presence import Note
 from models.push import presence_push
 from models.redis_keys import watch_key
 
@@ -62,9 +63,10 @@ class Presence:
         key = connection.key
         if (leaving := self._leaving.pop(key, None)) is not None:
             leaving[1].cancel()
-        is_new = key not in self._holdings
-        self._holdings.hold(key)
-        if self._holdings.mark(key, away=False) or is_new:
+        if key in self._holdings:
+            self._refresh(key)
+        else:
+            self._holdings.hold(key)
             self._background.run(self._tell(key))
 
     def left(self, connection: Connection) -> None:
@@ -82,8 +84,13 @@ class Presence:
         self._refresh(connection.key)
 
     def _refresh(self, key: str) -> None:
-        away = all(connection.away for connection in self._registry.of_user(key))
-        if self._holdings.mark(key, away=away):
+        theirs = self._registry.of_user(key)
+        note = Note(len(theirs), away=all(connection.away for connection in theirs))
+        if (before := self._holdings.note(key, note)) is None:
+            return
+        if before.away == note.away:
+            self._announcer.update_soon(key)
+        else:
             self._background.run(self._tell(key))
 
     def _gone(self, key: str) -> None:

@@ -69,5 +69,5 @@ class Reaper:
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.zrem(redis_keys.NODES, host.name)
         pipeline.zrem(redis_keys.DEPARTED, host.name)
-        pipeline.unlink(redis_keys.holdings(host.name), redis_keys.away(host.name), redis_keys.reaping(host.name))
+        pipeline.unlink(redis_keys.holdings(host.name), redis_keys.notes(host.name), redis_keys.reaping(host.name))
         await pipeline.execute()

@@ -1,5 +1,7 @@
 """Stage 7: what the sweep and operators look at."""
 
+from functools import cache
+
 MOST_COUNTED = 100_000  # of each priority: past that, how many more there are changes nothing that anybody does
 
 OUTBOX_BY_PRIORITY = f"""
@@ -14,6 +16,20 @@ CROSS JOIN LATERAL (
 ) due
 ORDER BY p.priority
 """
+
+
+@cache
+def due_up_to(limit: int) -> str:
+    """Return the statement that counts what is due of each priority, up to a limit, which is part of the text."""
+    return f"""
+SELECT p.priority, due.depth
+FROM generate_series(0, 3) AS p(priority)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS depth
+    FROM (SELECT 1 FROM outbox WHERE priority = p.priority AND due_at <= now() ORDER BY due_at LIMIT {limit:d}) o
+) due
+"""
+
 
 COUNT_PARKED = "SELECT count(*) AS parked FROM parked"
 

@@ -158,6 +158,7 @@ def _around(size: Size, sample: Sample) -> Iterator[Hot]:
         writes=True,
     )
     yield Hot("outbox counts", "sweep, every second: what waits, and for how long", recover.OUTBOX_BY_PRIORITY, {})
+    yield Hot("backlog", "API, every second: how much waits", recover.due_up_to(50_000), {})
     yield Hot("parked", "sweep, every second: how many are parked", recover.COUNT_PARKED, {})
     for name, wanted in (("one recipient", sample.notification_id), (f"{MOST_RECIPIENTS:,} recipients", WIDE_ID)):
         yield Hot(

@@ -12,7 +12,7 @@ from models import revocations
 from models.contracts import DisconnectOut
 from models.keys import create_key
 from tests.api.test_notifications import problem
-from tests.conftest import SECRET, as_user, running_api, token
+from tests.conftest import SECRET, as_user, running_api
 from tests.socket_server.conftest import eventually
 
 if TYPE_CHECKING:
@@ -117,4 +117,3 @@ async def test_needs_the_scope(backend: httpx.AsyncClient, database_url: str) ->
     _, key = create_key(database_url, tenant="default", scopes=["notifications:write"], name="writer")
     backend.headers["authorization"] = f"Bearer {key}"
     assert problem(await backend.post("/v1/users/u_1/disconnect"))["code"] == "forbidden"
-    assert token()

@@ -12,7 +12,7 @@ import redis.asyncio
 
 from models import redis_keys
 from models.contracts import PresenceList
-from models.presence import status_of
+from models.presence import Note, status_of
 from models.socket_events import PresenceFrame, WatchOut
 from models.states import PresenceStatus
 from tests.api.test_notifications import problem
@@ -265,7 +265,7 @@ async def test_after_a_flush_it_heals_and_nobody_seems_gone(
         for _ in range(3):
             await client.flushall()
             await asyncio.sleep(0.7)
-        await eventually(lambda: exists(client, redis_keys.away(other.node._announcer._node), expected=True))
+        await eventually(lambda: exists(client, redis_keys.notes(other.node._announcer._node), expected=True))
         assert await watch(one, "u_1", "u_2") == {"u_1": "online", "u_2": "away"}
         assert (one.statuses("u_1"), one.statuses("u_2")) == (["online"], ["online", "away"])
         await there.client.disconnect()
@@ -380,16 +380,16 @@ async def test_backends_must_ask_for_names(users: str, settings: Settings, api_k
 
 
 @pytest.mark.parametrize(
-    ("sightings", "status"),
+    ("notes", "status"),
     [
         ([], PresenceStatus.OFFLINE),
-        ([(0, 0)], PresenceStatus.OFFLINE),
-        ([(0, 1)], PresenceStatus.OFFLINE),
-        ([(1, 0)], PresenceStatus.ONLINE),
-        ([(1, 1)], PresenceStatus.AWAY),
-        ([(1, 1), (1, 0)], PresenceStatus.ONLINE),
-        ([(1, 1), (0, 0)], PresenceStatus.AWAY),
+        ([Note()], PresenceStatus.ONLINE),
+        ([Note(away=True)], PresenceStatus.AWAY),
+        ([Note(3, away=True), Note()], PresenceStatus.ONLINE),
+        ([Note(3, away=True), Note(away=True)], PresenceStatus.AWAY),
     ],
 )
-def test_whoever_is_at_one_device_is_online(sightings: list[tuple[int, int]], status: PresenceStatus) -> None:
-    assert status_of(sightings) is status
+def test_whoever_is_at_one_device_is_online(notes: list[Note], status: PresenceStatus) -> None:
+    assert status_of(notes) is status
+    assert [Note.read(note.written().encode()) for note in notes] == notes
+    assert Note.read(None) == Note()

@@ -1,0 +1,102 @@
+"""Whether the API takes in more: as much as a key may send, and as much as the workers can still be expected to do."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from models import telemetry
+from models.errors import OutboxFullError, RateLimitedError, UnavailableError
+from models.queries import recover as sql
+from models.quotas import WINDOW_S, Quotas
+from models.states import Priority
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+    from api.auth import Backend
+    from models.database import Database
+    from models.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_LOOK_S = 1.0
+_SHARE = 20  # a look that takes long is followed by a pause of so many times as long
+_COME_BACK_S = 5
+
+
+class Admission:
+    """Lets requests in, or refuses them with a word on when to come again."""
+
+    def __init__(self, database: Database, client: redis.asyncio.Redis, settings: Settings) -> None:
+        self._backlog = Backlog(database, settings.outbox_limit)
+        self._quotas = Quotas("ingest", settings.ingest_per_s, client)
+        self._policy = f'"{self._quotas.name}";q={self._quotas.amount};w={WINDOW_S}'
+
+    async def watch_backlog(self) -> None:
+        """Keep knowing how deep the outbox is, for ever."""
+        await self._backlog.look_regularly()
+
+    async def admit(self, backend: Backend, cost: int) -> dict[str, str]:
+        """Let `cost` notifications or events in, and return the headers that say what is left of the key's quota.
+
+        Raises `RateLimitedError`. The headers are those of draft-ietf-httpapi-ratelimit-headers.
+        """
+        verdict = await self._quotas.take(backend.key_id, cost)
+        if not self._quotas.amount:
+            return {}
+        reset_in_s = math.ceil(verdict.reset_in_s)
+        headers = {
+            "RateLimit-Policy": self._policy,
+            "RateLimit": f'"{self._quotas.name}";r={verdict.remaining};t={reset_in_s}',
+        }
+        if not verdict.allowed:
+            telemetry.ingest_refusals.labels(RateLimitedError.code).inc(cost)
+            detail = (
+                f"This key may send {self._quotas.amount} notifications and events in {WINDOW_S} s, "
+                f"of which {verdict.remaining} are left, and these are {cost}; try again later"
+            )
+            raise RateLimitedError(detail, retry_in_ms=verdict.retry_in_s * 1000, headers=headers)
+        return headers
+
+    def require_room(self, priority: Priority) -> None:
+        """Raise `OutboxFullError` where so many notifications of a priority wait that more would only wait longer."""
+        if not self._backlog.has_room(priority):
+            telemetry.ingest_refusals.labels(OutboxFullError.code).inc()
+            detail = (
+                f"{self._backlog.limit} or more {priority} notifications wait to be dispatched; "
+                "try again later, or send what is more urgent"
+            )
+            raise OutboxFullError(detail, retry_after_s=_COME_BACK_S)
+
+
+class Backlog:
+    """How many notifications of each priority are due and not dispatched, as of a moment ago; counted up to `limit`."""
+
+    def __init__(self, database: Database, limit: int) -> None:
+        self.limit = limit
+        self._database = database
+        self._depths = dict.fromkeys(Priority, 0)
+
+    def has_room(self, priority: Priority) -> bool:
+        """Say whether fewer than the limit wait; always, where there is none."""
+        return not self.limit or self._depths[priority] < self.limit
+
+    async def look_regularly(self) -> None:
+        """Look for ever, where there is a limit."""
+        while self.limit:
+            began = time.monotonic()
+            try:
+                await self.look()
+            except UnavailableError:
+                log.debug("postgres is away; the backlog is as it was")
+            await asyncio.sleep(max(_LOOK_S, _SHARE * (time.monotonic() - began)))
+
+    async def look(self) -> None:
+        """Count. Raises `UnavailableError`."""
+        for row in await self._database.rows(sql.due_up_to(self.limit), {}):
+            self._depths[Priority.of_rank(row["priority"])] = row["depth"]
