@@ -21,15 +21,16 @@ async def live() -> Response:
 @router.get("/ready", summary="Can it work?", responses={503: {"description": "The failing part is named"}})
 async def ready(held: Held) -> Response:
     """Needs Postgres. Redis only makes it fast: without it the API still accepts, and says so here."""
-    parts = {"postgres": "ok", "redis": "ok"}
+    parts = {"postgres": "ok", "redis": "ok"} | ({"bus": "ok"} if held.settings.bus_url else {})
     try:
         await held.database.check()
     except UnavailableError:
         parts["postgres"] = "unreachable"
-    try:
-        await held.redis.ping()
-    except Exception as error:  # noqa: BLE001  # whatever keeps Redis from answering is the answer here
-        parts["redis"] = f"unreachable ({type(error).__name__}); notifications are accepted and dispatched later"
+    for name in parts.keys() - {"postgres"}:
+        try:
+            await (held.bus if name == "bus" else held.redis).ping()
+        except Exception as error:  # noqa: BLE001  # whatever keeps Redis from answering is the answer here
+            parts[name] = f"unreachable ({type(error).__name__}); notifications are accepted and arrive later"
     healthy = parts["postgres"] == "ok"
     return Response(
         dumps({"status": "ok" if healthy else "failing", "parts": parts}), 200 if healthy else 503, media_type=JSON

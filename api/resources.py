@@ -20,6 +20,7 @@ from models.database import Database
 from models.inbox import InboxStore
 from models.presence import PresenceStore
 from models.push_queue import PushQueue
+from models.redis_client import connect
 from models.rooms import RoomStore
 from models.token_verifier import TokenVerifier
 from workers.celery_app import make_celery
@@ -34,6 +35,7 @@ class Resources:
 
     settings: Settings
     database: Database
+    bus: redis.asyncio.Redis  # the same as `redis`, unless the settings name another
     redis: redis.asyncio.Redis
     tokens: TokenVerifier
     authenticator: Authenticator
@@ -52,24 +54,24 @@ class Resources:
     def build(cls, settings: Settings) -> Resources:
         """Wire the parts; connects to nothing."""
         database = Database(settings.database_url, size=settings.database_pool_size)
-        client = redis.asyncio.Redis.from_url(
-            settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15
-        )
+        client = connect(settings.redis_url)
+        bus = connect(settings.bus_url) if settings.bus_url else client
         tokens = TokenVerifier(database, settings)
         hints = Hints(make_celery(settings), client)
-        pushes = PushQueue(client)
+        pushes = PushQueue(bus)
         return cls(
             settings=settings,
             database=database,
             redis=client,
+            bus=bus,
             tokens=tokens,
             authenticator=Authenticator(database, tokens),
             admission=Admission(database, client, settings),
             hints=hints,
             ingest=Ingest(database, hints),
-            inbox=InboxStore(database, client),
+            inbox=InboxStore(database, bus),
             answers=Answers(),
-            presence=PresenceStore(database, client, settings),
+            presence=PresenceStore(database, bus, settings),
             rooms=RoomStore(database),
             room_events=RoomEvents(database, pushes, settings),
             pushes=pushes,
@@ -89,6 +91,7 @@ class Resources:
         await self.pushes.stop()
         await end(self.background)
         await self.redis.aclose()
+        await self.bus.aclose()
         await self.database.close()
 
 

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
 
     database_url: str = Field("", description="postgresql://…; empty: `python -m ops up` starts an embedded server")
     redis_url: str = Field("", description="redis://…; empty: `python -m ops up` starts an embedded server")
+    bus_url: str = Field("", description="redis://… for pushes and presence alone; empty: the same as redis_url")
     secret_key: SecretStr = Field(SecretStr(""), description="Signs user tokens of the default tenant (HS256)")
 
     secret_key_previous: SecretStr = Field(
@@ -165,7 +166,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
-    @field_validator("redis_url")
+    @field_validator("redis_url", "bus_url")
     @classmethod
     def _redis_is_redis(cls, value: str) -> str:
         if value and urlsplit(value).scheme not in {"redis", "rediss", "valkey", "valkeys"}:
@@ -197,6 +198,11 @@ class Settings(BaseSettings):
                 msg = f"in production these must be set: {', '.join(missing)}"
                 raise ValueError(msg)
         return self
+
+    @property
+    def bus(self) -> str:
+        """The URL of the Redis through which pushes go and in which presence stands."""
+        return self.bus_url or self.redis_url
 
     def require_servers(self) -> Self:
         """Return the settings unchanged, or raise `SettingsError` when a process has no database, Redis or secret."""

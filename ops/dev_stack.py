@@ -124,16 +124,9 @@ class DevStack:
         except (psycopg.OperationalError, OperationalError, BellhopError) as error:
             msg = f"the database (BELLHOP_DATABASE_URL) cannot be used: {getattr(error, 'orig', None) or error}"
             raise StartError(msg) from error
-        if not self._valkey:
-            await asyncio.to_thread(self._require_redis)
-
-    def _require_redis(self) -> None:
-        try:
-            with redis.Redis.from_url(self._settings.redis_url, socket_connect_timeout=5, socket_timeout=5) as client:
-                client.ping()
-        except redis.RedisError as error:
-            msg = f"Redis (BELLHOP_REDIS_URL) cannot be used: {error}"
-            raise StartError(msg) from error
+        for variable, url in (("BELLHOP_REDIS_URL", self._settings.redis_url), ("BELLHOP_BUS_URL", self._settings.bus)):
+            if not self._valkey or url != self._valkey.url:
+                await asyncio.to_thread(_require_redis, variable, url)
 
     def _development_key(self) -> str:
         """Return the key of the last run where this database still knows it; else a new one."""
@@ -226,6 +219,15 @@ Ctrl-C stops everything.
         is_default = self._data_dir == Path(".bellhop").resolve()
         found_by = "" if is_default else f"BELLHOP_DATA_DIR={shlex.quote(str(self._data_dir))} "
         return f"{found_by}{python} -m ops"
+
+
+def _require_redis(variable: str, url: str) -> None:
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
+            client.ping()
+    except redis.RedisError as error:
+        msg = f"Redis ({variable}) cannot be used: {error}"
+        raise StartError(msg) from error
 
 
 def _own_secret(data_dir: Path) -> str:

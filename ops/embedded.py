@@ -323,6 +323,19 @@ class Servers:
 
 
 @contextmanager
+def embedded_valkey(data_dir: Path) -> Iterator[str]:
+    """Run a Valkey on a free port for the block, and yield its URL. As with `embedded_servers`, mind the thread."""
+    data_dir = make_data_dir(data_dir)
+    with data_lock(data_dir):
+        valkey = EmbeddedValkey(data_dir)
+        running = _Running(valkey, data_dir / "valkey.log")
+        try:
+            yield valkey.url
+        finally:
+            running.stop()
+
+
+@contextmanager
 def embedded_servers(data_dir: Path, *, postgres_options: tuple[str, ...] = ()) -> Iterator[Servers]:
     """Run both servers on free ports for the block; `postgres_options` are like `fsync=off`.
 

@@ -24,6 +24,7 @@ from models.inbox import InboxStore
 from models.presence import PresenceStore
 from models.push_queue import PushQueue
 from models.quotas import Quotas
+from models.redis_client import connect
 from models.redis_keys import is_room, is_watch
 from models.rooms import RoomStore
 from models.token_verifier import TokenVerifier
@@ -66,18 +67,17 @@ def create_app(settings: Settings) -> Application:
     label = f"{socket.gethostname()}:{settings.socket_port}"
     node_id = f"{label}:{secrets.token_hex(4)}"
     database = Database(settings.database_url, size=settings.database_pool_size)
-    client = redis.asyncio.Redis.from_url(
-        settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15
-    )
+    client = connect(settings.redis_url)
+    bus = connect(settings.bus_url) if settings.bus_url else client
     ears = redis.asyncio.Redis.from_url(
-        settings.redis_url, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), health_check_interval=0
+        settings.bus, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), health_check_interval=0
     )
     server = Server(cors_origins=settings.cors_origins)
     holdings = Holdings()
     registry = Registry()
-    announcer = Announcer(client, node_id, holdings, settings)
+    announcer = Announcer(bus, node_id, holdings, settings)
     replay = Replay(server, label)
-    inbox = InboxStore(database, client)
+    inbox = InboxStore(database, bus)
     delivery = Delivery(server=server, registry=registry, inbox=inbox, announcer=announcer, replay=replay, node=label)
     rooms = Rooms(
         settings=settings,
@@ -88,8 +88,8 @@ def create_app(settings: Settings) -> Application:
         replay=replay,
         node=label,
     )
-    pushes = PushQueue(client)
-    presence_store = PresenceStore(database, client, settings)
+    pushes = PushQueue(bus)
+    presence_store = PresenceStore(database, bus, settings)
     presence = Presence(
         settings=settings,
         registry=registry,
@@ -122,7 +122,7 @@ def create_app(settings: Settings) -> Application:
         rooms=rooms,
         presence=presence,
         watching=watching,
-        reaper=Reaper(client, node_id, presence_store),
+        reaper=Reaper(bus, node_id, presence_store),
         receipts=receipts,
         events=ClientEvents(
             inbox=inbox,
@@ -149,6 +149,7 @@ def create_app(settings: Settings) -> Application:
         await node.stop()
         await pushes.stop()
         await ears.aclose()
+        await bus.aclose()
         await client.aclose()
         await database.close()
 

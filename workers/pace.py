@@ -38,8 +38,9 @@ class Pace:
     `limit` is how many rows the next batch may claim; `answers` is the list for `models.push.encode`.
     """
 
-    def __init__(self, client: redis.Redis, priority: Priority, batch: int) -> None:
+    def __init__(self, client: redis.Redis, bus: redis.Redis, priority: Priority, batch: int) -> None:
         self._redis = client
+        self._bus = bus
         self._more_urgent = [redis_keys.hint_outstanding(other) for other in Priority if other.rank < priority.rank]
         self._batch = min(batch, _LOW_BATCH) if priority is Priority.LOW else batch
         self._ahead: Counter[str] = Counter()  # messages that a node has not taken, as far as is known
@@ -67,7 +68,7 @@ class Pace:
 
     def _until_taken(self) -> None:
         while max(self._ahead.values(), default=0) >= _MESSAGES_AHEAD:
-            answer = self._redis.blpop([self.answers], timeout=_ANSWER_S)
+            answer = self._bus.blpop([self.answers], timeout=_ANSWER_S)
             if answer is None:  # a node is gone, or slow, or Redis forgot: the others need not wait for it
                 silent = [node for node, messages in self._ahead.items() if messages > 0]
                 self._distrusted_until |= dict.fromkeys(silent, time.monotonic() + _DISTRUST_S)

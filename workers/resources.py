@@ -23,6 +23,7 @@ class Resources:
     """The connections of one worker process; Postgres is opened when first needed and again after a failure."""
 
     settings: Settings
+    bus: redis.Redis  # the same as `redis`, unless the settings name another
     redis: redis.Redis
     publisher: BlockingPublisher
     _postgres: Connection | None = None
@@ -30,19 +31,16 @@ class Resources:
     @classmethod
     def build(cls, settings: Settings) -> Resources:
         """Prepare the connections; none is opened yet."""
-        client = redis.Redis.from_url(
-            settings.redis_url,
-            socket_timeout=5,
-            socket_connect_timeout=2,
-            health_check_interval=15,
-        )
-        return cls(settings, client, BlockingPublisher(client))
+        client = _connect(settings.redis_url)
+        bus = _connect(settings.bus_url) if settings.bus_url else client
+        return cls(settings, bus, client, BlockingPublisher(bus))
 
     def connect(self) -> None:
         """Open the connections, so that the first task does not wait for them; what is away is tried again then."""
         try:
             self.postgres()
             self.redis.ping()
+            self.bus.ping()
         except (*TRANSIENT, redis.RedisError) as error:
             log.info("not connected yet; the first task will try again", error=str(error))
 
@@ -63,3 +61,8 @@ class Resources:
         """Close everything."""
         self.forget_postgres()
         self.redis.close()
+        self.bus.close()
+
+
+def _connect(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15)

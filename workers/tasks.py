@@ -72,7 +72,7 @@ def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Cal
     """
     settings = resources.settings
     watch = Watch(resources.redis, priority)
-    pace = Pace(resources.redis, priority, settings.dispatch_batch)
+    pace = Pace(resources.redis, resources.bus, priority, settings.dispatch_batch)
     deadline = time.monotonic() + settings.dispatch_budget_s
     hand_over_at = deadline - min(_OVERLAP_S, settings.dispatch_budget_s / 2)
     handed_over = flag_is_down = woken = False

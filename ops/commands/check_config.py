@@ -29,6 +29,8 @@ def check_config() -> None:
         typer.echo(f"{'BELLHOP_' + name.upper():<34} {_shown(settings, stack, name)}")
     typer.echo()
     results = [_check_postgres(stack.database_url), _check_redis(stack.redis_url)]
+    if settings.bus_url:
+        results.append(_check_redis(settings.bus_url, "the bus, "))
     if settings.env == "production" and not settings.flower_basic_auth.get_secret_value():
         results.append((False, "Flower: BELLHOP_FLOWER_BASIC_AUTH is not set; in production anyone could see it"))
     for good, said in results:
@@ -73,7 +75,7 @@ def _check_postgres(url: str) -> tuple[bool, str]:
     return True, f"Postgres {version}, schema at {head}"
 
 
-def _check_redis(url: str) -> tuple[bool, str]:
+def _check_redis(url: str, which: str = "") -> tuple[bool, str]:
     if not url:
         return False, "Redis: no URL is set and no stack runs here"
     try:
@@ -83,8 +85,9 @@ def _check_redis(url: str) -> tuple[bool, str]:
     except redis.ResponseError:
         policy = ""  # hosted ones often forbid CONFIG
     except (redis.RedisError, ValueError) as error:
-        return False, f"Redis: {error}"
+        return False, f"{which}Redis: {error}"
     name, version = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
+    name = which + name
     if int(str(version).partition(".")[0]) < _OLDEST_REDIS:
         return False, f"{name}: version {version} is too old; Redis 7 or Valkey 8 is needed"
     if policy and policy != "noeviction":

@@ -24,7 +24,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_patient")
 def test_with_two_messages_ahead_of_a_node_it_waits_for_its_answer(worker: Resources) -> None:
-    pace = Pace(worker.redis, Priority.NORMAL, 500)
+    pace = Pace(worker.redis, worker.bus, Priority.NORMAL, 500)
     pace.published(["a", "b"])
     pace.rest(0)  # would last twenty seconds if it waited
     pace.published(["a"])
@@ -41,7 +41,7 @@ def test_with_two_messages_ahead_of_a_node_it_waits_for_its_answer(worker: Resou
 def test_a_node_that_does_not_answer_is_waited_for_only_once(
     worker: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pace = Pace(worker.redis, Priority.NORMAL, 500)
+    pace = Pace(worker.redis, worker.bus, Priority.NORMAL, 500)
     pace.published(["silent"])
     pace.published(["silent"])
     pace.rest(0)
@@ -66,7 +66,7 @@ def test_a_node_that_does_not_answer_is_waited_for_only_once(
 def test_it_gives_way_to_what_is_more_urgent(
     mine: Priority, others: Priority, gives_way: bool, worker: Resources
 ) -> None:
-    pace = Pace(worker.redis, mine, 500)
+    pace = Pace(worker.redis, worker.bus, mine, 500)
     alone = pace.limit
     worker.redis.set(redis_keys.hint_outstanding(others), 1)
     pace.rest(0)
@@ -77,7 +77,7 @@ def test_it_gives_way_to_what_is_more_urgent(
 
 
 def test_giving_way_takes_time_and_never_long(worker: Resources) -> None:
-    pace = Pace(worker.redis, Priority.LOW, 500)
+    pace = Pace(worker.redis, worker.bus, Priority.LOW, 500)
     worker.redis.set(redis_keys.hint_outstanding(Priority.CRITICAL), 1)
     began = time.monotonic()
     pace.rest(0.02)
@@ -88,8 +88,9 @@ def test_giving_way_takes_time_and_never_long(worker: Resources) -> None:
 
 
 def test_low_batches_are_small_and_no_batch_is_larger_than_the_setting(worker: Resources) -> None:
-    assert Pace(worker.redis, Priority.LOW, 500).limit < Pace(worker.redis, Priority.NORMAL, 500).limit == 500
-    pace = Pace(worker.redis, Priority.LOW, 7)
+    low, normal = (Pace(worker.redis, worker.bus, each, 500) for each in (Priority.LOW, Priority.NORMAL))
+    assert low.limit < normal.limit == 500
+    pace = Pace(worker.redis, worker.bus, Priority.LOW, 7)
     worker.redis.set(redis_keys.hint_outstanding(Priority.CRITICAL), 1)
     assert pace.limit == 7
     pace.rest(0)
@@ -99,7 +100,7 @@ def test_low_batches_are_small_and_no_batch_is_larger_than_the_setting(worker: R
 def test_without_redis_it_does_not_rest(worker: Resources) -> None:
     worker.redis.connection_pool.connection_kwargs["port"] = 1
     worker.redis.connection_pool.disconnect()
-    pace = Pace(worker.redis, Priority.LOW, 500)
+    pace = Pace(worker.redis, worker.bus, Priority.LOW, 500)
     pace.published(["a"])
     pace.published(["a"])
     limit = pace.limit
