@@ -105,6 +105,11 @@ class Settings(BaseSettings):
         0.02, ge=0, le=1, description="What happens in a room within this time after a frame goes out as one more frame"
     )
     rooms_per_connection: int = Field(200, ge=1, le=10_000)
+    emitter_key: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._:-]{0,64}$",
+        description="`socket.io` or another key of Socket.IO's Redis adapter, whose emitters may reach users; empty: off",
+    )
     drain_s: float = Field(5.0, ge=0, le=120, description="Over how long a stopping socket node sends clients away")
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")

@@ -33,6 +33,7 @@ from socket_server.bus import Bus
 from socket_server.crowding import Crowding
 from socket_server.delivery import Delivery
 from socket_server.door import Door
+from socket_server.emitters import Emitters
 from socket_server.events import ClientEvents
 from socket_server.lifetimes import Lifetimes
 from socket_server.node import Node
@@ -134,6 +135,7 @@ def create_app(settings: Settings) -> Application:
             lifetimes=lifetimes,
         ),
         buses=buses,
+        emitters=Emitters(ears, settings.emitter_key, registry, label) if settings.emitter_key else None,
         tokens=tokens,
         lifetimes=lifetimes,
         crowding=Crowding(settings, registry, presence_store, node_id),

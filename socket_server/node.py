@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from socket_server.bus import Bus
     from socket_server.crowding import Crowding
     from socket_server.delivery import Delivery
+    from socket_server.emitters import Emitters
     from socket_server.events import ClientEvents
     from socket_server.lifetimes import Lifetimes
     from socket_server.presence import Presence
@@ -73,6 +74,7 @@ class Node:
         receipts: Receipts,
         events: ClientEvents,
         buses: Sequence[Bus],
+        emitters: Emitters | None,
         tokens: TokenVerifier,
         lifetimes: Lifetimes,
         crowding: Crowding,
@@ -92,6 +94,7 @@ class Node:
         self._receipts = receipts
         self._events = events
         self._buses = buses
+        self._emitters = emitters
         self._tokens = tokens
         self._lifetimes = lifetimes
         self._crowding = crowding
@@ -197,6 +200,8 @@ class Node:
         for bus in self._buses:
             self._run(bus.listen())
             self._run(bus.ping())
+        if self._emitters is not None:
+            self._run(self._emitters.listen())
         self._run(self._announce())
         self._run(self._check_heads())
         self._run(self._receipts.write_regularly())
