@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     emitter_key: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._:-]{0,64}$",
-        description="`socket.io` or another key of Socket.IO's Redis adapter, whose emitters may reach users; empty: off",
+        description="`socket.io` or another key of a Redis adapter of Socket.IO, whose emitters may then reach users",
     )
     drain_s: float = Field(5.0, ge=0, le=120, description="Over how long a stopping socket node sends clients away")
 

@@ -1,9 +1,9 @@
 """Events from emitters that speak to Socket.IO's Redis adapter, in whatever language, for users who are connected here.
 
 Off unless the settings name the adapter's key. An event of another program reaches a user's sockets once at the most:
-it has no number, no history, and nothing repairs it. The room `user:u_1` is a user of the default tenant, `user:acme/u_1`
-one of another. The format is that of @socket.io/redis-emitter 5: MessagePack of [sender, packet, options] on the
-channel `socket.io#/#user:u_1#`, or on `socket.io#/#` where there are several rooms.
+it has no number, no history, and nothing repairs it. The room `user:u_1` is a user of the default tenant, and
+`user:acme/u_1` one of another. The format is that of @socket.io/redis-emitter 5: MessagePack of [sender, packet,
+options] on the channel `socket.io#/#user:u_1#`, or on `socket.io#/#` where there are several rooms.
 """
 
 from __future__ import annotations
