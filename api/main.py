@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from prometheus_fastapi_instrumentator import Instrumentator, metrics
 
-from api import errors, health, inbox, keys, notifications, openapi, rooms, users
+from api import errors, health, inbox, keys, notifications, openapi, rooms, socket_docs, users
 from api.resources import Resources
 from models import telemetry
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from models.settings import Settings
 
 _DESCRIPTION = """Tell this user, or these users, that this happened, and how urgent it is.
-Bellhop gets it to every device of every one of them, in order and without a gap."""
+Bellhop gets it to every device of every one of them, in order and without a gap.
+
+What devices and Bellhop say to each other on sockets is at [/docs/sockets](/docs/sockets), and for programs at
+[/asyncapi.json](/asyncapi.json)."""
 
 
 @cache
@@ -49,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.resources = resources
-    for module in (notifications, inbox, rooms, users, keys, health):
+    for module in (notifications, inbox, rooms, users, keys, health, socket_docs):
         app.router.routes.extend(module.router.routes)  # `include_router` would look each request up level by level
     openapi.install(app)
     errors.install(app)

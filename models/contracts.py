@@ -449,7 +449,9 @@ class ItemPatch(Message):
 
 
 class ActionIn(Message):
-    """Does one action to some deliveries, or to all up to a number."""
+    """Does one action to some deliveries, or to all up to a number: exactly one of `seqs` and `up_to`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"action": "read", "seqs": [58]}]})
 
     action: Action
     seqs: Annotated[list[EntrySeq], Field(min_length=1, max_length=MAX_SEQS)] | None = None

@@ -29,6 +29,7 @@ class BellhopError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Something went wrong on the server"
+    on_sockets: ClassVar[bool] = False  # whether sockets, too, are refused with it
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class BellhopError(Exception):
 
 class ValidationFailedError(BellhopError):
     status, code, title = 422, "validation_failed", "The request has wrong values"
+    on_sockets = True
 
 
 class InvalidJsonError(BellhopError):
@@ -80,14 +82,17 @@ class UnauthorizedError(BellhopError):
 
 class TokenInvalidError(BellhopError):
     status, code, title = 401, "token_invalid", "The user token is not valid"
+    on_sockets = True
 
 
 class TokenExpiredError(BellhopError):
     status, code, title = 401, "token_expired", "The user token has expired"
+    on_sockets = True
 
 
 class TokenRevokedError(BellhopError):
     status, code, title = 401, "token_revoked", "The user token was issued before its user was disconnected"
+    on_sockets = True
 
 
 class ForbiddenError(BellhopError):
@@ -104,6 +109,7 @@ class MethodNotAllowedError(BellhopError):
 
 class UnavailableError(BellhopError):
     status, code, title = 503, "unavailable", "Something that is needed cannot be reached; try again"
+    on_sockets = True
 
     def __init__(self, detail: str = "", *, retry_after_s: int = 1) -> None:
         super().__init__(detail, retry_after_s=retry_after_s)
@@ -111,6 +117,7 @@ class UnavailableError(BellhopError):
 
 class RateLimitedError(BellhopError):
     status, code, title = 429, "rate_limited", "Too many events"
+    on_sockets = True
 
     def __init__(self, detail: str = "", *, retry_in_ms: int, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail, retry_after_s=-(-retry_in_ms // 1000), extra={"retry_in_ms": retry_in_ms})
@@ -123,6 +130,8 @@ class OutboxFullError(BellhopError):
 
 class SocketOnlyError(BellhopError):
     """Base of what only a socket is refused with."""
+
+    on_sockets = True
 
 
 class MessageTooLargeError(SocketOnlyError):
@@ -170,6 +179,11 @@ def rest_errors() -> list[type[BellhopError]]:
     return [BellhopError, *(error for error in BellhopError.__subclasses__() if error is not SocketOnlyError)]
 
 
-def socket_only_errors() -> list[type[BellhopError]]:
-    """Every error class that only sockets know."""
-    return list(SocketOnlyError.__subclasses__())
+def socket_errors() -> list[type[BellhopError]]:
+    """Every error class that sockets may be refused with, by code."""
+    known = [*BellhopError.__subclasses__(), *SocketOnlyError.__subclasses__()]
+    return sorted((error for error in known if error.on_sockets and error is not SocketOnlyError), key=_code)
+
+
+def _code(error: type[BellhopError]) -> str:
+    return error.code

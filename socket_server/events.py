@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from models.contracts import ActionIn
 from models.errors import UnknownEventError, ValidationFailedError
-from models.socket_events import AckIn, JoinIn, LeaveIn, RefreshIn, StatusIn, SyncIn, WatchIn
+from models.socket_events import CLIENT_EVENTS
 from models.states import PresenceStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from models.contracts import ActionIn
     from models.inbox import InboxStore
+    from models.socket_events import AckIn, JoinIn, LeaveIn, RefreshIn, StatusIn, SyncIn, UnwatchIn, WatchIn
     from models.token_verifier import TokenVerifier
     from socket_server.lifetimes import Lifetimes
     from socket_server.presence import Presence
@@ -51,25 +52,25 @@ class ClientEvents:
         self._watching = watching
         self._tokens = tokens
         self._lifetimes = lifetimes
-        self._handlers: dict[str, tuple[type[BaseModel], Handle]] = {
-            "ack": (AckIn, self._ack),
-            "sync": (SyncIn, self._sync),
-            "act": (ActionIn, self._act),
-            "join": (JoinIn, self._join),
-            "leave": (LeaveIn, self._leave),
-            "watch": (WatchIn, self._watch),
-            "unwatch": (WatchIn, self._unwatch),
-            "status": (StatusIn, self._status),
-            "refresh": (RefreshIn, self._refresh),
+        self._handlers: dict[str, Handle] = {
+            "ack": self._ack,
+            "sync": self._sync,
+            "act": self._act,
+            "join": self._join,
+            "leave": self._leave,
+            "watch": self._watch,
+            "unwatch": self._unwatch,
+            "status": self._status,
+            "refresh": self._refresh,
         }
 
     async def answer(self, connection: Connection, name: str, arguments: list[Any]) -> Answer:
         """Do what an event asks for and return the answer. Raises `BellhopError`."""
-        if name not in self._handlers:
-            detail = f"There is no event {name[:64]!r}; the events are {', '.join(self._handlers)}"
+        if name not in CLIENT_EVENTS:
+            detail = f"There is no event {name[:64]!r}; the events are {', '.join(CLIENT_EVENTS)}"
             raise UnknownEventError(detail)
-        model, handle = self._handlers[name]
-        return {"ok": True, **await handle(connection, _payload(model, arguments))}
+        model, _ = CLIENT_EVENTS[name]
+        return {"ok": True, **await self._handlers[name](connection, _payload(model, arguments))}
 
     async def _ack(self, connection: Connection, given: AckIn) -> Answer:
         self._receipts.ack(connection, given.seq)
@@ -95,7 +96,7 @@ class ClientEvents:
     async def _watch(self, connection: Connection, given: WatchIn) -> Answer:
         return await self._watching.watch(connection, given.users)
 
-    async def _unwatch(self, connection: Connection, given: WatchIn) -> Answer:
+    async def _unwatch(self, connection: Connection, given: UnwatchIn) -> Answer:
         self._watching.unwatch(connection, given.users)
         return {}
 

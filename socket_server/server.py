@@ -107,10 +107,12 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
 
         Engine.IO's own `disconnect` waits until the client has read everything, and leaves the WebSocket to a client
         that does not heed the CLOSE packet. This one waits for nobody and ends the writer, which closes the WebSocket.
+        The packet goes to who polls only: python-engineio's client, when it gets one, waits for half a minute before it
+        comes back (4.15).
         """
         transport = self.eio.sockets.pop(eio_sid, None)
         if transport is not None:
-            await transport.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
+            await transport.close(wait=False, abort=transport.upgraded, reason=self.reason.SERVER_DISCONNECT)
             transport.queue.put_nowait(None)
 
     def close_soon(self, eio_sid: str) -> None:

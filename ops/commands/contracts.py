@@ -1,4 +1,4 @@
-"""`contracts`: the generated documents of the API, and the check that they are what the code says."""
+"""`contracts`: the generated documents of REST and sockets, and the check that they are what the code says."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def contracts(
 
 def generate() -> dict[str, str]:
     """Return the documents' texts by file name."""
-    from api.main import create_app  # noqa: PLC0415  # the whole API: only this command needs it
+    from api.asyncapi import asyncapi  # noqa: PLC0415  # the whole API: only this command needs it
+    from api.main import create_app  # noqa: PLC0415
 
     # The documents must not depend on this machine's environment; nothing connects to these.
     settings = load_settings(
@@ -41,8 +42,11 @@ def generate() -> dict[str, str]:
         redis_url="redis://unused.invalid/0",
         secret_key=SecretStr("unused" * 6),
     )
-    document = create_app(settings).openapi()
-    return {"openapi.json": json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"}
+    documents = {"openapi.json": create_app(settings).openapi(), "asyncapi.json": asyncapi()}
+    return {
+        name: json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+        for name, document in documents.items()
+    }
 
 
 def _read(name: str) -> str | None:

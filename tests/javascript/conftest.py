@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.javascript.packages import NODE, install
-from tests.socket_server.conftest import arrive, device, eventually, node, publish  # noqa: F401  # fixtures
+from tests.socket_server.conftest import arrive, device, eventually, node, publish
+
+__all__ = ["arrive", "device", "javascript", "node", "publish"]
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
