@@ -120,7 +120,8 @@ class PresenceFrame(PresenceOut):
 class ErrorFrame(Answer):
     """What the client sent as `event` was refused; where `event` is null, it was not an event that made trouble.
 
-    `token_expired`, `token_revoked` and `slow_consumer` come last: the connection is closed. `room` names the room that the connection is not in, or no longer; `retry_in_ms` comes with `rate_limited`.
+    `token_expired`, `token_revoked` and `slow_consumer` come last: the connection is closed. `room` names the room that
+    the connection is not in, or no longer; `retry_in_ms` comes with `rate_limited`.
     """
 
     model_config = _example(code="rate_limited", detail="At most 100 events a second", event="sync", retry_in_ms=10)

@@ -297,7 +297,7 @@ def test_every_socket_node_is_in_both_of_nginxs_lists() -> None:
 
 def test_nginx_shows_the_api_and_keeps_its_metrics_to_itself() -> None:
     shown = set(re.findall(r"location (?:= )?(\S+) {\s*proxy_pass", NGINX))
-    assert shown == {"/socket.io/", "/v1/", "/docs", "/openapi.json", "/health/"}
+    assert shown == {"/socket.io/", "/v1/", "/docs", "/openapi.json", "/asyncapi.json", "/health/"}
     assert re.search(r"location / {\s*return 404;", NGINX)
 
 
