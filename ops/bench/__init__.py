@@ -5,8 +5,10 @@ arrival at its socket. It puts the same scenarios to Bellhop and to a Node.js st
 `session` starts the stacks and takes turns, `load` measures one run, `posting` sends, `sockets` receive, `recorder`
 keeps the books, `report` compares, and `chart` draws.
 
-What only Bellhop is put to has a module each (`under_load`, `depth`, `connections`, `storm`, `growth`), which gets its
-stacks from a `lab`, fills tables with `fill`, and returns `facts`. docs/benchmark.md says how to read what comes out.
+What has stacks of its own has a module each (`under_load`, `depth`, `connections`, `storm`, `growth`, `nodes`,
+`rooms` with `hot_room`), which gets its stacks from a `lab`, fills tables with `fill`, and returns `facts`. To a room
+`broadcasts` posts, its `members` receive, and `attendance` keeps the books. docs/benchmark.md says how to read what
+comes out.
 
 Invariants: everything is on loopback and bounded in count and time; the exit status speaks of what was lost, doubled or
 out of order, never of speed.

@@ -1,10 +1,10 @@
-"""Where each scenario is measured that only Bellhop is put to."""
+"""Where each scenario is measured that has stacks of its own."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ops.bench import connections, depth, growth, storm, under_load
+from ops.bench import connections, depth, growth, nodes, rooms, storm, under_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,4 +18,6 @@ MEASURED_BY: dict[str, Callable[[Lab], Iterator[Facts]]] = {
     connections.NAME: connections.run,
     storm.NAME: storm.run,
     growth.NAME: growth.run,
+    nodes.NAME: nodes.run,
+    rooms.NAME: rooms.run,
 }

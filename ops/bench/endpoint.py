@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+ROOMS = "bench:"  # how the names of all measured rooms begin
+
+
 class StackError(Exception):
     """A stack under test does not start, does not answer, or ended; the text says which and why."""
 
@@ -32,6 +35,14 @@ class Backstage:
 
 
 @dataclass(frozen=True, slots=True)
+class Broadcasting:
+    """How a stack speaks to a room: events are posted, and reach as `room` events who has sent `join {room}`."""
+
+    url: Callable[[str], str]  # where a room's events are posted
+    token_of: Callable[[str], str]  # a user's token that lets it join every room below `ROOMS`
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One running stack. All its addresses are on this machine's loopback."""
 
@@ -45,3 +56,4 @@ class Endpoint:
     recipient: Callable[[str], dict[str, Any]]  # the fields of a request that say for which user it is
     pids: Callable[[], dict[str, int]]  # asked before and after each run: a supervisor may have restarted something
     backstage: Backstage | None = None
+    broadcasting: Broadcasting | None = None

@@ -1,7 +1,7 @@
-"""The figures of one run of a scenario that only Bellhop is put to, and what is wanted of them. Pure.
+"""The figures of one run of a scenario that has stacks of its own, and what is wanted of them. Pure.
 
-Each scenario names its measures, with a bound where something is promised. A bound that is missed is said and changes
-nothing else; faults are what must not happen, whatever the scenario.
+Each scenario names its measures, with a bound where something is promised, on ours or on how many times the peer's it
+is. A bound that is missed is said and changes nothing else; faults are what must not happen, whatever the scenario.
 """
 
 from __future__ import annotations
@@ -18,19 +18,31 @@ OURS = "bellhop"
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure: its key in the JSON line, its name in the table, and the bound on it, if there is one."""
+    """One figure: its key in the JSON line, its name in the table, and the bounds on it, if there are any.
+
+    `of_peer` bounds ours divided by the peer's, on the same side.
+    """
 
     key: str
     name: str
     bound: float | None = None
     at_least: bool = False
+    of_peer: float | None = None
 
     def met(self, value: float) -> bool:
         """Say whether a value is on the right side of the bound."""
-        return self.bound is None or (value >= self.bound if self.at_least else value <= self.bound)
+        return self._holds(value, self.bound)
 
-    def __str__(self) -> str:
-        return f"{self.name} {'at least' if self.at_least else 'at most'} {self.bound:,g}"
+    def met_beside_peer(self, times: float) -> bool:
+        """Say whether so many times the peer's is on the right side of the bound on that."""
+        return self._holds(times, self.of_peer)
+
+    def _holds(self, value: float, bound: float | None) -> bool:
+        return bound is None or (value >= bound if self.at_least else value <= bound)
+
+    def bounded(self, bound: float) -> str:
+        """Return the name with one of its bounds."""
+        return f"{self.name} {'at least' if self.at_least else 'at most'} {bound:,g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +55,13 @@ class Facts:
     values: Mapping[str, float | None]
     about: Mapping[str, Any]
     faults: Mapping[str, int]
+    label: str = OURS
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the JSON line holds it."""
         return {
             "scenario": self.scenario,
-            "label": OURS,
+            "label": self.label,
             "run": self.run,
             **{measure.key: rounded(self.values.get(measure.key)) for measure in self.measures},
             "about": dict(self.about),
@@ -61,10 +74,10 @@ class Facts:
 
 
 def medians(runs: Iterable[Facts]) -> list[Facts]:
-    """Return one run's worth per scenario: the median of each value, and the sum of what went wrong."""
-    by_scenario: dict[str, list[Facts]] = {}
+    """Return one run's worth per scenario and stack: the median of each value, and the sum of what went wrong."""
+    by_scenario: dict[tuple[str, str], list[Facts]] = {}
     for facts in runs:
-        by_scenario.setdefault(facts.scenario, []).append(facts)
+        by_scenario.setdefault((facts.scenario, facts.label), []).append(facts)
     return [_median(each) for each in by_scenario.values()]
 
 

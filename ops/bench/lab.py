@@ -1,4 +1,4 @@
-"""Where scenarios that only Bellhop is put to are measured: stacks of their own, new users, and a limit on time.
+"""Where scenarios are measured that have stacks of their own: new stacks, new users, and a limit on time.
 
 A stack is thrown away with all that a scenario put into it; no scenario meets another one's leftovers.
 """
@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,7 @@ import uvloop
 from ops.bench import scenarios
 from ops.bench.endpoint import StackError
 from ops.bench.load import measure
+from ops.bench.node_peer import PeerUnavailableError, install, node_peer
 from ops.bench.stacks import own_stack
 
 if TYPE_CHECKING:
@@ -29,16 +30,27 @@ Result = TypeVar("Result")
 
 
 class Lab:
-    """What a scenario measures with. `began` is told of each stack that runs."""
+    """What a scenario measures with. `began` is told of each stack of ours that runs.
+
+    The Node peer's packages are, or will be, in `packages`; None: ours is measured alone.
+    """
 
     def __init__(
-        self, directory: Path, *, users: int, repeat: int, scale: float, began: Callable[[Endpoint], None]
+        self,
+        directory: Path,
+        *,
+        users: int,
+        repeat: int,
+        scale: float,
+        began: Callable[[Endpoint], None],
+        packages: Path | None = None,
     ) -> None:
         self.users = users
         self.runs = range(1, repeat + 1)
         self.directory = directory
         self.scale = scale
         self._began = began
+        self._packages = packages
 
     def scaled(self, count: int, least: int = 1) -> int:
         """Return the share of a count that is to be measured."""
@@ -58,6 +70,21 @@ class Lab:
             own_stack(Path(throwaway) / "bellhop", {"BELLHOP_SOCKET_NODES": str(nodes)}) as endpoint,
         ):
             self._began(endpoint)
+            yield endpoint
+
+    @contextmanager
+    def peer(self) -> Iterator[Endpoint | None]:
+        """Run a new Node peer for the block. Where it cannot run, say so, and let ours be measured without it."""
+        with ExitStack() as stack:
+            endpoint = None
+            if self._packages:
+                throwaway = stack.enter_context(tempfile.TemporaryDirectory(prefix="node-", dir=self.directory))
+                try:
+                    installed = install(self._packages)
+                    say("starting the Node peer")
+                    endpoint = stack.enter_context(node_peer(installed, Path(throwaway) / "node"))
+                except (PeerUnavailableError, StackError) as error:
+                    say(f"{error}\nwithout the Node peer, then")
             yield endpoint
 
     def warm_up(self, endpoint: Endpoint, users: int | None = None) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import jwt
 import psycopg
 
-from ops.bench.endpoint import Endpoint, StackError, Wire
+from ops.bench.endpoint import ROOMS, Broadcasting, Endpoint, StackError, Wire
 from ops.bench.stacks import stop, tail_of
 from ops.data_lock import DataDirLockedError
 from ops.embedded import EmbeddedServerError, embedded_servers
@@ -101,6 +101,11 @@ def node_peer(installed: Path, data_dir: Path) -> Iterator[Endpoint]:
             stack.callback(stop, process, signal.SIGTERM, _STOP_S)
             pids[name] = process.pid
             _wait_until_ready(name, process, logs[name])
+
+        def token_of(user: str, *rooms: str) -> str:
+            claims = {"sub": user, "exp": int(time.time()) + _TOKEN_TTL_S} | ({"rooms": rooms} if rooms else {})
+            return jwt.encode(claims, jwt_secret, algorithm="HS256")
+
         yield Endpoint(
             label="node",
             wire=Wire.PLAIN,
@@ -108,11 +113,13 @@ def node_peer(installed: Path, data_dir: Path) -> Iterator[Endpoint]:
             bulk_url=f"http://127.0.0.1:{api_port}/notifications/bulk",
             socket_urls=(f"http://127.0.0.1:{socket_port}",),
             headers={"Authorization": f"Bearer {api_key}"},
-            token_of=lambda user: jwt.encode(
-                {"sub": user, "exp": int(time.time()) + _TOKEN_TTL_S}, jwt_secret, algorithm="HS256"
-            ),
+            token_of=token_of,
             recipient=lambda user: {"user_id": user},
             pids=lambda: dict(pids),
+            broadcasting=Broadcasting(
+                url=lambda room: f"http://127.0.0.1:{api_port}/rooms/{room}/events",
+                token_of=lambda user: token_of(user, f"{ROOMS}*"),
+            ),
         )
 
 

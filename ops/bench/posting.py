@@ -12,14 +12,24 @@ import aiohttp
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from ops.bench.recorder import Recorder
     from ops.bench.scenarios import Scenario
     from ops.bench.sockets import Crowd
 
-_REQUEST_TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_S = 30.0
 _ACCEPTED = 202
+
+
+async def on_schedule(count: int, per_s: float) -> AsyncIterator[int]:
+    """Yield 0, 1, … at their times, whatever became of those before: late ones at once, one after the other."""
+    started = time.perf_counter()
+    for number in range(count):
+        early_s = started + number / per_s - time.perf_counter()
+        if early_s > 0:
+            await asyncio.sleep(early_s)
+        yield number
 
 
 class Poster:
@@ -39,7 +49,7 @@ class Poster:
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._scenario.in_flight),
             headers={"Content-Type": "application/json", **self._endpoint.headers},
-            timeout=aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
         )
         return self
 
@@ -69,15 +79,11 @@ class Poster:
                 senders.create_task(sender())
 
     async def _open_loop(self, portions: Sequence[range], per_s: float, go_on: Callable[[], bool]) -> None:
-        started = time.perf_counter()
         async with asyncio.TaskGroup() as requests:
-            for number, portion in enumerate(portions):
-                early_s = started + number / per_s - time.perf_counter()
-                if early_s > 0:
-                    await asyncio.sleep(early_s)
+            async for number in on_schedule(len(portions), per_s):
                 if not go_on():
                     return
-                requests.create_task(self._post(portion))
+                requests.create_task(self._post(portions[number]))
 
     async def _post(self, numbers: range) -> None:
         items = [self._notification(number) for number in numbers]

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ops.bench.facts import OURS, medians
+from ops.bench.facts import OURS, medians, ratio
 from ops.bench.figures import median_of
 from ops.bench.scenarios import CRITICAL_IDLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ops.bench.facts import Facts
+    from ops.bench.facts import Facts, Measure
     from ops.bench.figures import Figures
 
 PEER = "node"
@@ -100,12 +100,12 @@ class Comparison:
 def exit_status(measured: Sequence[Figures], alone: Sequence[Facts] = ()) -> int:
     """Return 1 where Bellhop lost, doubled or disordered anything, or did not work in another way; else 0."""
     compared = any(figures.faults() for figures in measured if figures.label == OURS)
-    return int(compared or any(facts.found() for facts in alone))
+    return int(compared or any(facts.found() for facts in alone if facts.label == OURS))
 
 
 def table(measured: Sequence[Figures], alone: Sequence[Facts] = (), *, scale: float = 1.0) -> str:
     """Return everything a person wants to see, as text."""
-    comparison, medians_alone = Comparison(measured), medians(alone)
+    comparison, beside = Comparison(measured), _beside_peer(alone)
     lines = []
     if measured:
         lines += ["", f"{'':<42}{OURS:>12}{PEER:>12}{'ratio':>9}"]
@@ -116,29 +116,48 @@ def table(measured: Sequence[Figures], alone: Sequence[Facts] = (), *, scale: fl
                 f"{scenario:<21}{name:<21}{ours:>12}{peers:>12}{_times(comparison.ratio(scenario, metric)):>9}"
             )
         lines += _about_backlog(comparison, scenario)
-    lines += [line for facts in medians_alone for line in _about_facts(facts)]
+    lines += [line for ours, peers in beside for line in _about_facts(ours, peers)]
     lines += ["", "Targets" if scale == 1 else f"Targets (they are for full counts; these runs had {scale:g} of them)"]
     for target in TARGETS if measured else ():
         verdict, value = comparison.judge(target)
         lines.append(f"  {verdict:<7} {target}" + (f" ({_number(value)})" if value is not None else ""))
-    lines += [line for facts in medians_alone for line in _targets_of(facts)]
+    lines += [line for ours, peers in beside for line in _targets_of(ours, peers)]
     return "\n".join([*lines, *_about_faults(measured, alone)]) + "\n"
 
 
-def _about_facts(facts: Facts) -> list[str]:
-    return ["", facts.scenario] + [
-        f"  {measure.name:<52}{_number(facts.values.get(measure.key)):>12}" for measure in facts.measures
-    ]
+def _beside_peer(alone: Sequence[Facts]) -> list[tuple[Facts, Facts | None]]:
+    """Return the medians of ours, each with the peer's where it was put to the same."""
+    found = {(facts.scenario, facts.label): facts for facts in medians(alone)}
+    return [(facts, found.get((scenario, PEER))) for (scenario, label), facts in found.items() if label == OURS]
 
 
-def _targets_of(facts: Facts) -> list[str]:
-    lines = []
-    for measure in facts.measures:
-        if measure.bound is not None:
-            value = facts.values.get(measure.key)
-            verdict = _NOT_MEASURED if value is None else "met" if measure.met(value) else "missed"
-            lines.append(f"  {verdict:<7} {facts.scenario}: {measure} ({_number(value)})")
+def _about_facts(ours: Facts, peers: Facts | None) -> list[str]:
+    lines = ["", ours.scenario if peers is None else f"{ours.scenario:<54}{OURS:>12}{PEER:>12}{'ratio':>9}"]
+    for measure in ours.measures:
+        line = f"  {measure.name:<52}{_number(ours.values.get(measure.key)):>12}"
+        if peers is not None:
+            line += f"{_number(peers.values.get(measure.key)):>12}{_times(_of_peer(measure, ours, peers)):>9}"
+        lines.append(line)
     return lines
+
+
+def _targets_of(ours: Facts, peers: Facts | None) -> list[str]:
+    lines = []
+    for measure in ours.measures:
+        if measure.bound is not None:
+            value = ours.values.get(measure.key)
+            verdict = _NOT_MEASURED if value is None else "met" if measure.met(value) else "missed"
+            lines.append(f"  {verdict:<7} {ours.scenario}: {measure.bounded(measure.bound)} ({_number(value)})")
+        if measure.of_peer is not None:
+            times = _of_peer(measure, ours, peers)
+            verdict = _NOT_MEASURED if times is None else "met" if measure.met_beside_peer(times) else "missed"
+            bounded = f"{measure.bounded(measure.of_peer)} times Node's"
+            lines.append(f"  {verdict:<7} {ours.scenario}: {bounded} ({_number(times)})")
+    return lines
+
+
+def _of_peer(measure: Measure, ours: Facts, peers: Facts | None) -> float | None:
+    return ratio(ours.values.get(measure.key), peers.values.get(measure.key)) if peers else None
 
 
 def _about_backlog(comparison: Comparison, scenario: str) -> list[str]:
@@ -156,12 +175,13 @@ def _about_backlog(comparison: Comparison, scenario: str) -> list[str]:
 
 
 def _about_faults(measured: Sequence[Figures], alone: Sequence[Facts]) -> list[str]:
-    ours = [figures.faults() for figures in measured if figures.label == OURS] + [facts.found() for facts in alone]
+    ours = [figures.faults() for figures in measured if figures.label == OURS]
+    ours += [facts.found() for facts in alone if facts.label == OURS]
     kept = ours and not any(promise in faults for faults in ours for promise in _PROMISES)
     verdict = "met" if kept else "missed" if ours else _NOT_MEASURED
     lines = [f"  {verdict:<7} nothing lost, duplicated or out of order"]
     found = [(figures.label, figures.scenario, figures.run, figures.faults()) for figures in measured]
-    found += [(OURS, facts.scenario, facts.run, facts.found()) for facts in alone]
+    found += [(facts.label, facts.scenario, facts.run, facts.found()) for facts in alone]
     for label, scenario, run, faults in found:
         if faults:
             counts = ", ".join(f"{count:,} {name}" for name, count in faults.items())

@@ -58,8 +58,9 @@ CHOICES: dict[str, tuple[Scenario, ...]] = {
     "brisk": (BRISK,),
     "critical-behind-bulk": (CRITICAL_IDLE, CRITICAL_BEHIND_BULK),
 }
-# What only Bellhop is put to, with stacks of its own; `ops.bench.alone` knows where each is measured.
-ALONE = ("critical-under-load", "inbox-depth", "connections", "storm", "growth")
+# What gets stacks of its own; `ops.bench.alone` knows where each is measured. Of `rooms` the Node peer does most, too;
+# the others are put to Bellhop alone.
+ALONE = ("critical-under-load", "inbox-depth", "connections", "storm", "growth", "nodes", "rooms")
 EVERYTHING = "all"
 NAMES = (*CHOICES, *ALONE, EVERYTHING)
 
@@ -73,5 +74,5 @@ def chosen(names: Sequence[str], *, backlog: int, scale: float) -> list[Scenario
 
 
 def chosen_alone(names: Sequence[str]) -> list[str]:
-    """Return which of these names, or of all, stand for what only Bellhop is put to."""
+    """Return which of these names, or of all, stand for what gets stacks of its own."""
     return [name for name in ALONE if name in names or EVERYTHING in names]

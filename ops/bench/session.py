@@ -1,4 +1,4 @@
-"""One call of `python -m ops bench`: the comparison, then what only Bellhop is put to, a line per run, and a table.
+"""One call of `python -m ops bench`: the comparison, then what has stacks of its own, a line per run, and a table.
 
 For the comparison both stacks stay up throughout and only one is under load at a time: starting one anew for each turn
 would measure cold caches and cold code, and what an idle stack takes is little beside what a run takes. The order of
@@ -26,7 +26,6 @@ from ops.bench.endpoint import StackError
 from ops.bench.lab import Lab, backstage_of, say
 from ops.bench.load import measure
 from ops.bench.machine import header
-from ops.bench.node_peer import PeerUnavailableError, install, node_peer
 from ops.bench.report import exit_status, table
 from ops.bench.stacks import own_stack, running_stack
 from ops.private_files import make_data_dir
@@ -79,19 +78,20 @@ class _Session:
         # On the disk that a stack here would use: a temporary directory is in memory on some systems, where fsync is
         # free.
         with tempfile.TemporaryDirectory(prefix="bench-", dir=data_dir) as throwaway:
-            if compared:
-                self._compare(compared, data_dir, Path(throwaway))
             lab = Lab(
                 Path(throwaway),
                 users=options.users,
                 repeat=options.repeat,
                 scale=options.scale,
                 began=self._began,
+                packages=data_dir / "bench-node" if options.peer else None,
             )
+            if compared:
+                self._compare(compared, lab)
             for name in scenarios.chosen_alone(options.only):
                 self._measure_alone(name, lab)
 
-    # --- Bellhop alone ---------------------------------------------------------------------------------------
+    # --- with stacks of their own ----------------------------------------------------------------------------
 
     def _measure_alone(self, name: str, lab: Lab) -> None:
         """Measure one scenario; where it cannot be done, say so, and let the next one have its turn."""
@@ -105,23 +105,16 @@ class _Session:
 
     # --- the comparison --------------------------------------------------------------------------------------
 
-    def _compare(self, compared: list[Scenario], data_dir: Path, throwaway: Path) -> None:
+    def _compare(self, compared: list[Scenario], lab: Lab) -> None:
         options = self._options
         with ExitStack() as stack:
             if options.dev_json:
                 bellhop = running_stack(options.dev_json)
             else:
                 say("starting Bellhop")
-                bellhop = stack.enter_context(own_stack(throwaway / "bellhop"))
+                bellhop = stack.enter_context(own_stack(lab.directory / "bellhop"))
             self._began(bellhop)
-            peer = None
-            if options.peer:
-                try:
-                    installed = install(data_dir / "bench-node")
-                    say("starting the Node peer")
-                    peer = stack.enter_context(node_peer(installed, throwaway / "node"))
-                except (PeerUnavailableError, StackError) as error:
-                    say(f"{error}\nwithout the Node peer, then")
+            peer = stack.enter_context(lab.peer())
             for figures in _Turns(options, bellhop, peer).take(compared):
                 self.measured.append(figures)
                 self._line(figures.as_json())

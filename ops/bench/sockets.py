@@ -58,7 +58,7 @@ class Crowd:
         """
         gate = asyncio.Semaphore(_CONNECTING_AT_ONCE)
         urls = urls or self.endpoint.socket_urls
-        self._tokens = [self.endpoint.token_of(f"{self._prefix}{number}") for number in range(users)]
+        self._tokens = [self.token_of(f"{self._prefix}{number}") for number in range(users)]
 
         async def one(number: int) -> None:
             async with gate:
@@ -86,8 +86,7 @@ class Crowd:
             await self._connect_one(number, url, self._devices[number].order)
 
     async def _connect_one(self, number: int, url: str, order: InboxOrder | None = None) -> None:
-        kind = NumberedDevice if self.endpoint.wire is Wire.NUMBERED else PlainDevice
-        device = kind(self, number, self._tokens[number], order)
+        device = self.new_device(number, self._tokens[number], order)
         where = url.replace("http", "ws", 1) + _PATH
         await picows.ws_connect(lambda: device, where, websocket_handshake_timeout=_CLIENT_PATIENCE_S)
         self._devices[number] = device
@@ -96,6 +95,15 @@ class Crowd:
         except BaseException:
             device.disconnect()
             raise
+
+    def token_of(self, user: str) -> str:
+        """Return the token that a user connects with."""
+        return self.endpoint.token_of(user)
+
+    def new_device(self, number: int, token: str, order: InboxOrder | None) -> Device:
+        """Return what speaks for a user."""
+        kind = NumberedDevice if self.endpoint.wire is Wire.NUMBERED else PlainDevice
+        return kind(self, number, token, order)
 
     def device(self, number: int) -> Device:
         """Return a user's connection."""
@@ -134,8 +142,8 @@ class Device(picows.WSListener):
     def __init__(self, crowd: Crowd, number: int, token: str, order: InboxOrder | None) -> None:
         self.order = order
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.number = number
         self._crowd = crowd
-        self._number = number
         self._token = token
         self._transport: picows.WSTransport | None = None
         self._ask_numbers = itertools.count()
@@ -178,7 +186,7 @@ class Device(picows.WSListener):
         if not self.ready.done():
             self.ready.set_exception(StackError(f"{self._crowd.endpoint.label} closed a socket before it was ready"))
         elif self._was_welcomed and not self._crowd.closing:
-            self._crowd.on_drop(self._number)
+            self._crowd.on_drop(self.number)
 
     @property
     def _was_welcomed(self) -> bool:

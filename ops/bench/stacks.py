@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.tokens import mint_token
-from ops.bench.endpoint import Backstage, Endpoint, StackError, Wire
+from ops.bench.endpoint import ROOMS, Backstage, Broadcasting, Endpoint, StackError, Wire
 from ops.system_user import launched
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ def own_stack(data_dir: Path, environment: Mapping[str, str] | None = None) -> I
 def running_stack(dev_json: Path) -> Endpoint:
     """Return the stack that a dev.json describes. Raises `StackError`."""
     dev = _read(dev_json)
+
+    def token_of(user: str, *rooms: str) -> str:
+        return mint_token(dev["secret_key"], tenant=dev["tenant"], user=user, ttl_s=_TOKEN_TTL_S, rooms=rooms)[0]
+
     return Endpoint(
         label="bellhop",
         wire=Wire.NUMBERED,
@@ -68,10 +72,14 @@ def running_stack(dev_json: Path) -> Endpoint:
         bulk_url=f"{dev['api_url']}/v1/notifications/bulk",
         socket_urls=tuple(dev["socket_urls"]),
         headers={"Authorization": f"Bearer {dev['api_key']}"},
-        token_of=lambda user: mint_token(dev["secret_key"], tenant=dev["tenant"], user=user, ttl_s=_TOKEN_TTL_S)[0],
+        token_of=token_of,
         recipient=lambda user: {"to": {"user": user}},
         pids=lambda: dict(_read(dev_json)["pids"]),
         backstage=Backstage(dev["api_url"], dev["database_url"], dev["redis_url"], dev["tenant"]),
+        broadcasting=Broadcasting(
+            url=lambda room: f"{dev['api_url']}/v1/rooms/{room}/events",
+            token_of=lambda user: token_of(user, f"{ROOMS}*"),
+        ),
     )
 
 

@@ -10,7 +10,7 @@ import gc
 import secrets
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ops.bench.posting import Poster
 from ops.bench.recorder import Recorder
@@ -59,11 +59,28 @@ class Stream:
         return round(self.recorder.arrived_count / max(self.recorder.last_arrival - self.started, 1e-9), 1)
 
 
+class Books(Protocol):
+    """What is known of things on their way: how many there are, and when the last one arrived."""
+
+    @property
+    def waiting(self) -> int:
+        """How many were sent, were not refused, and have not arrived."""
+
+    @property
+    def last_arrival(self) -> float:
+        """A moment of `time.perf_counter`."""
+
+
 async def until_all_arrived(streams: Sequence[Stream]) -> None:
     """Wait until nothing is on its way any more, or nothing has arrived for `_PATIENCE_S`."""
+    await until_nothing_waits([stream.recorder for stream in streams])
+
+
+async def until_nothing_waits(books: Sequence[Books]) -> None:
+    """Wait until nothing is on its way any more, or nothing has arrived for `_PATIENCE_S`."""
     began = time.perf_counter()
-    while any(stream.recorder.waiting for stream in streams):
-        quiet_since = max(began, *(stream.recorder.last_arrival for stream in streams))
+    while any(each.waiting for each in books):
+        quiet_since = max(began, *(each.last_arrival for each in books))
         if time.perf_counter() - quiet_since > _PATIENCE_S:
             return
         await asyncio.sleep(_POLL_S)

@@ -20,7 +20,7 @@ from aiohttp import web
 from typer.testing import CliRunner
 
 from ops.__main__ import app
-from ops.bench import Options, load, open_files, storm, streams
+from ops.bench import Options, hot_room, load, open_files, rooms, storm, streams
 from ops.bench.alone import MEASURED_BY
 from ops.bench.chart import ChartError, Results, draw
 from ops.bench.chart import read as read_results
@@ -509,6 +509,7 @@ def test_wrong_input_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["--chart", str(tmp_path / "c.svg"), "--no-peer"], "nothing to draw"),
         (["--chart", str(tmp_path / "c.svg"), "--only", "storm"], "nothing to draw"),
         (["--dev-json", __file__, "--only", "storm"], "storm"),
+        (["--dev-json", __file__, "--only", "rooms,nodes"], "nodes, rooms"),
     ):
         refused = CliRunner().invoke(app, ["bench", *arguments])
         assert refused.exit_code == 2
@@ -568,8 +569,10 @@ def test_what_cannot_be_measured_does_not_keep_the_next_from_its_turn(
 
 
 def test_everything_that_bellhop_is_put_to_alone_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((load, "SETTLE_S"), (load, "AFTERWARDS_S"), (storm, "_SETTLE_S")):
-        monkeypatch.setattr(module, name, 0.1)
+    monkeypatch.setattr(storm, "_SETTLE_S", 0.1)
+    for module in (load, rooms, hot_room):
+        monkeypatch.setattr(module, "SETTLE_S", 0.1)
+        monkeypatch.setattr(module, "AFTERWARDS_S", 0.1)
     began: list[Endpoint] = []
     lab = _OneStack(tmp_path, users=10, repeat=1, scale=0.001, began=began.append)
     with Lab.stack(lab, 3) as lab.endpoint:
@@ -583,8 +586,14 @@ def test_everything_that_bellhop_is_put_to_alone_works(tmp_path: Path, monkeypat
         "storm-at-once",
         "storm-jitter",
         "growth-users",
-        "growth-nodes",
         "growth-rows",
+        "nodes-2",
+        "nodes-4",
+        "nodes-8",
+        "rooms-paced",
+        "rooms-serial",
+        "rooms-flood",
+        "rooms-hot",
     ]
     for facts in found.values():
         assert facts.found() == {}
@@ -598,6 +607,15 @@ def test_everything_that_bellhop_is_put_to_alone_works(tmp_path: Path, monkeypat
     assert found["storm-jitter"].about["posted_while_away"] == 20
     assert found["growth-users"].about["grown"]["users"] == 100
     assert found["growth-rows"].about["grown"]["old_deliveries"] == 10_000
+    assert [found[f"nodes-{count}"].about["grown"]["nodes"] for count in (2, 4, 8)] == [2, 4, 8]
+    assert [found[f"nodes-{count}"].measures[0].bound for count in (2, 4, 8)] == [None, None, 1.2]
+    for pace, events in (("paced", 4), ("serial", 1), ("flood", 4)):
+        facts = found[f"rooms-{pace}"]
+        assert (facts.about["members"], facts.about["deliveries"]) == (10, 10 * events)
+        assert facts.about["statuses"] == {"202": 10 + events}
+    assert found["rooms-serial"].values["events_per_frame"] == 1.0
+    assert found["rooms-hot"].about["statuses"] == {"202": 10}
+    assert found["rooms-hot"].values["inbox_p99_ms"]
 
 
 def test_a_small_bench_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
-// Takes notifications in. The answer is 202 once the rows are committed and their jobs are in Redis.
+// Takes notifications and events of rooms in. The answer is 202 once the rows are committed and their jobs, or the
+// events themselves, are on their way to Redis.
 'use strict';
 
+const { Emitter } = require('@socket.io/redis-emitter');
 const { Queue } = require('bullmq');
 const { timingSafeEqual } = require('node:crypto');
 const express = require('express');
-const { PRIORITIES, connectPostgres, connectRedis, queueName, sayReady } = require('./shared');
+const { PRIORITIES, connectPostgres, connectRedis, queueName, roomName, sayReady } = require('./shared');
 
 const MAX_BULK = 1000;
 const COLUMNS = ['user_id', 'type', 'priority', 'title', 'body', 'data'];
 
 const postgres = connectPostgres();
 const redis = connectRedis();
+const emitter = new Emitter(redis);
 const queues = new Map(
   PRIORITIES.map((priority) => [
     priority,
@@ -27,6 +30,11 @@ const INSERT = {
   text: `INSERT INTO notification (${COLUMNS.join(', ')})
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[])
          RETURNING id, priority`,
+};
+
+const INSERT_EVENT = {
+  name: 'insert-event',
+  text: 'INSERT INTO room_event (room, event, data) VALUES ($1, $2, $3) RETURNING id, created_at',
 };
 
 function problemOf(item) {
@@ -87,6 +95,19 @@ app.post('/notifications/bulk', async (request, response) => {
   const problems = items.map((item, index) => ({ index, error: problemOf(item) })).filter((each) => each.error);
   if (problems.length > 0) return response.status(422).json({ error: 'nothing was accepted', problems });
   return response.status(202).json({ ids: await accept(items) });
+});
+
+// A broadcast needs no job: the row is there, and one message to Redis reaches every socket server.
+app.post('/rooms/:room/events', async (request, response) => {
+  const { room } = request.params;
+  const { event, data = {} } = request.body ?? {};
+  if (typeof event !== 'string' || event === '') {
+    return response.status(422).json({ error: 'event must be a text' });
+  }
+  const { rows } = await postgres.query({ ...INSERT_EVENT, values: [room, event, JSON.stringify(data)] });
+  const { id, created_at: at } = rows[0];
+  emitter.to(roomName(room)).emit('room', { room, id, event, data, at });
+  return response.status(202).json({ room, id });
 });
 
 app.listen(Number(process.env.PORT), '127.0.0.1', sayReady);

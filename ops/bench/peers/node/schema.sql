@@ -13,3 +13,13 @@ CREATE TABLE notification (
 );
 
 CREATE INDEX notification_by_user ON notification (user_id, id DESC);
+
+CREATE TABLE room_event (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    room text NOT NULL,
+    event text NOT NULL,
+    data jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE INDEX room_event_by_room ON room_event (room, id DESC);
