@@ -119,7 +119,9 @@ class Outgoing(asyncio.Queue[Any]):
 
     def full_to(self, share: float) -> bool:
         """Return whether more than `share` (0 to 1) of what may wait is waiting."""
-        return self.qsize() >= MOST_PACKETS * share or self.waiting_bytes >= MOST_BYTES * share
+        return self.waiting_bytes > 0 and (
+            self.qsize() >= MOST_PACKETS * share or self.waiting_bytes >= MOST_BYTES * share
+        )
 
 
 def _frame_of(item: Packet) -> bytes:

@@ -81,7 +81,8 @@ class Presence:
     def set_away(self, connection: Connection, *, away: bool) -> None:
         """Note whether somebody is at the device that is connected."""
         connection.away = away
-        self._refresh(connection.key)
+        if not connection.closed:
+            self._refresh(connection.key)
 
     def _refresh(self, key: str) -> None:
         theirs = self._registry.of_user(key)

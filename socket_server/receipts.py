@@ -28,6 +28,7 @@ class Receipts:
         self._database = database
         self._interval_s = interval_s
         self._waiting: dict[tuple[str, str], int] = {}
+        self._writing = asyncio.Lock()
         self._acked = [telemetry.acked.labels(node, str(priority)) for priority in Priority]
         self._ack_seconds = [telemetry.ack_seconds.labels(str(priority)) for priority in Priority]
 
@@ -46,17 +47,18 @@ class Receipts:
             self._waiting[key] = seq
 
     async def write(self) -> None:
-        """Write what was collected. Raises `UnavailableError`; then it is kept for the next time."""
-        if not self._waiting:
-            return
-        batch, self._waiting = self._waiting, {}
-        rows = [{"tenant": tenant, "user_id": user, "seq": seq} for (tenant, user), seq in batch.items()]
-        try:
-            await self._database.rows(sql.RECORD_ACKS_IF_AHEAD, {"acks": dumps(rows).decode()})
-        except UnavailableError:
-            for key, seq in batch.items():
-                self._waiting[key] = max(seq, self._waiting.get(key, 0))
-            raise
+        """Write what was collected. Raises `UnavailableError`; then, and when cancelled, it is kept."""
+        async with self._writing:  # whoever comes later returns when the write before it is done, too
+            if not self._waiting:
+                return
+            batch, self._waiting = self._waiting, {}
+            rows = [{"tenant": tenant, "user_id": user, "seq": seq} for (tenant, user), seq in batch.items()]
+            try:
+                await self._database.rows(sql.RECORD_ACKS_IF_AHEAD, {"acks": dumps(rows).decode()})
+            except (UnavailableError, asyncio.CancelledError):
+                for key, seq in batch.items():
+                    self._waiting[key] = max(seq, self._waiting.get(key, 0))
+                raise
 
     async def write_regularly(self) -> None:
         """Write for ever."""

@@ -71,6 +71,7 @@ class Connection:
     refusals: TokenBucket  # one for each event that is refused; when it is empty the connection is closed
     closed: bool = False
     away: bool = False
+    outgoing: Outgoing = field(init=False)  # what waits for the client to read
     inbox: Stream = field(init=False)
     rooms: dict[str, Stream] = field(default_factory=dict)  # by name
     watched: set[str] = field(default_factory=set)  # users, by name
@@ -78,17 +79,13 @@ class Connection:
     timers: list[asyncio.TimerHandle] = field(default_factory=list)  # of its token's end
 
     def __post_init__(self) -> None:
+        self.outgoing = cast("Outgoing", self.transport.queue)
         self.inbox = Stream(self, self.key, self.token.tenant, self.token.user)
 
     @property
     def key(self) -> str:
         """The user, as `models.redis_keys.user_key`."""
         return user_key(self.token.tenant, self.token.user)
-
-    @property
-    def outgoing(self) -> Outgoing:
-        """What waits for the client to read."""
-        return cast("Outgoing", self.transport.queue)
 
 
 class Registry:

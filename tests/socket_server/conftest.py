@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import socketio
-import uvicorn
 
 from api.room_events import Draft
 from models.contracts import RoomEventIn
 from models.states import Priority
 from ops.prove.replica import Replica
 from socket_server.main import Application, create_app
-from socket_server.websocket import WebSocketProtocol
+from socket_server.serving import server_of
 from tests.conftest import nobody, running_api, token
 from tests.models.test_log import ingest
 from workers.tasks import dispatch_until_idle
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from api.room_events import RoomEvents
     from models.database import Connection
     from models.settings import Settings
+    from socket_server.serving import DrainingServer
     from workers.resources import Resources
 
 PATIENCE_S = 10
@@ -35,7 +35,7 @@ PATIENCE_S = 10
 class Running:
     """A socket node that serves."""
 
-    def __init__(self, application: Application, url: str, server: uvicorn.Server) -> None:
+    def __init__(self, application: Application, url: str, server: DrainingServer) -> None:
         self.application = application
         self.node = application.node
         self.url = url
@@ -46,15 +46,7 @@ class Running:
 async def running_node(settings: Settings) -> AsyncIterator[Running]:
     application = create_app(settings)
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        application.asgi,
-        ws=WebSocketProtocol,
-        ws_max_size=512 * 1024,
-        ws_ping_interval=None,
-        log_config=None,
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
+    server = server_of(application, settings)
     server.capture_signals = _no_signals  # type: ignore[method-assign, assignment]
     serving = asyncio.create_task(server.serve([listening]))
     running = Running(application, f"http://127.0.0.1:{listening.getsockname()[1]}", server)

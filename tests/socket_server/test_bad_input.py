@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 import socketio
 
+from socket_server import serving
 from tests.api.test_access import BAD_TOKENS
 from tests.conftest import token
 from tests.socket_server.conftest import eventually
@@ -114,6 +116,7 @@ async def test_a_flood_is_limited_then_cut(node: Running, device: Make) -> None:
 
 RAW = {
     "a binary event": '451-["ack",{"_placeholder":true,"num":0}]',
+    "a binary acknowledgement": '4611-[{"_placeholder":true,"num":0}]',
     "an event that is no list": '42{"a":1}',
     "an empty list": "42[]",
     "an event without a name": "42[1,2]",
@@ -131,6 +134,77 @@ async def test_a_packet_that_makes_no_sense_is_answered(what: str, node: Running
         await eventually(lambda: any(text.startswith('42["error"') for text in received))
         await websocket.send_str('421["sync",{"since":0}]')
         await eventually(lambda: any(text.startswith('431[{"ok":true') for text in received))
+
+
+async def test_bytes_that_belong_to_nothing_are_answered(node: Running) -> None:
+    async with raw(node) as (websocket, received):
+        await websocket.send_bytes(b"\x00\xff")
+        await eventually(lambda: any(text.startswith('42["error"') for text in received))
+        await websocket.send_str('421["sync",{"since":0}]')
+        await eventually(lambda: any(text.startswith('431[{"ok":true') for text in received))
+
+
+@pytest.mark.parametrize("name", ["/admin", "/admin/", "//", "/" + "x" * 1_000])
+async def test_there_is_one_namespace(name: str, node: Running, device: Make, arrive: Arrive) -> None:
+    async with raw(node) as (websocket, received):
+        await websocket.send_str(f'40{name},{{"token":"{token()}"}}')
+        await eventually(lambda: any(text.startswith(f"44{name},") for text in received))
+        await websocket.send_str(f'42{name},7["ack",{{"seq":0}}]')  # it was not let in, and gets no answer
+        await websocket.send_str('421["sync",{"since":0}]')
+        await eventually(lambda: any(text.startswith('431[{"ok":true') for text in received))
+        assert not any(text.startswith(f"43{name}") for text in received)
+
+
+async def test_a_second_connect_changes_nothing(node: Running, device: Make, arrive: Arrive) -> None:
+    async with raw(node) as (websocket, received):
+        await websocket.send_str(f'40{{"token":"{token("somebody_else")}"}}')
+        await arrive(user="somebody_else")
+        await arrive()
+        await eventually(lambda: any(text.startswith('42["inbox"') for text in received))
+        assert sum(text.startswith("40") for text in received) <= 1
+        assert list(node.node._registry.users()) == ["default/u_1"]
+
+
+REQUEST = (
+    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+async def test_a_client_that_is_lost_in_the_middle_of_a_message_harms_nobody(
+    node: Running, device: Make, arrive: Arrive
+) -> None:
+    one = await device().connect(node.url)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(node))
+    writer.write(REQUEST)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 101")
+    writer.write(b"\x81\xfe\x01\x00\x00\x00\x00\x0040")  # a masked text of 256 bytes, of which two come
+    await eventually(lambda: len(node.node._server.eio.sockets) == 2)
+    writer.transport.abort()
+    await eventually(lambda: len(node.node._server.eio.sockets) == 1)
+    await arrive()
+    await one.reach(1)
+
+
+@pytest.mark.parametrize("sent", [b"", REQUEST[:100]])
+async def test_half_a_request_is_not_waited_for(sent: bytes, node: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_HEAD_S", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(node))
+    writer.write(sent)
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert not node.server.server_state.connections
+    writer.close()
+
+
+async def test_a_peer_that_went_without_a_word_is_noticed(node: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers no ping, and its end of the connection stays open: as after a pulled cable."""
+    monkeypatch.setattr(node.node._server.eio, "ping_interval", 0.2)
+    monkeypatch.setattr(node.node._server.eio, "ping_timeout", 0.2)
+    async with raw(node) as (_, received):
+        await eventually(lambda: not node.node._server.eio.sockets)
+        await eventually(lambda: not len(node.node._registry))
+        assert "2" in received
 
 
 async def test_a_forged_acknowledgement_is_ignored(node: Running) -> None:
@@ -171,6 +245,10 @@ async def test_a_client_that_leaves_while_it_connects_leaves_nothing_behind(
     await eventually(lambda: not node.node._server.eio.sockets)
     assert len(node.node._registry) == 0
     assert node.node._server._connections == {}
+
+
+def port_of(node: Running) -> int:
+    return int(node.url.rpartition(":")[2])
 
 
 def _address(node: Running) -> str:

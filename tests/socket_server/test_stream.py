@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from models import redis_keys
 from models.push import Push, encode
 from models.socket_events import InboxFrame, ReadyFrame
 from models.states import Action, Priority
-from socket_server import outgoing
+from socket_server import outgoing, serving
 from socket_server.outgoing import MOST_BYTES
 from tests.conftest import as_user, running_api, token
 from tests.models.test_log import ingest
@@ -300,14 +301,48 @@ async def test_a_stopping_node_tells_its_clients_and_lets_them_go(
     await one.reach(1)
     await one.call("ack", {"seq": 1})
     await node.node.drain()
-    await eventually(lambda: not one.client.connected)
-    assert "drain" in one.order
+    await eventually(lambda: not one.client.connected and "drain" in one.order)  # its handlers are tasks
     assert node.node.failing == "draining"
     assert connection.execute("SELECT acked_seq FROM inbox").fetchall() == [{"acked_seq": 1}]
     late = device()
     with pytest.raises(socketio.exceptions.ConnectionError):
         await late.connect(node.url)
     assert late.refusal["data"]["code"] == "unavailable"
+
+
+async def test_a_node_that_stops_while_it_writes_acks_loses_none(
+    node: Running, device: Make, arrive: Arrive, connection: Connection
+) -> None:
+    one = await device().connect(node.url)
+    await arrive()
+    await one.reach(1)
+    receipts = node.node._receipts
+    with connection.transaction():
+        connection.execute("SELECT 1 FROM inbox FOR UPDATE")
+        await one.call("ack", {"seq": 1})
+        await eventually(lambda: not receipts._waiting)
+        stopping = asyncio.create_task(node.node.stop())
+        await asyncio.sleep(0.05)
+        assert not stopping.done()
+    await stopping
+    assert connection.execute("SELECT acked_seq FROM inbox").fetchall() == [{"acked_seq": 1}]
+
+
+async def test_a_client_that_does_not_read_keeps_no_node_from_ending(
+    settings: Settings, device: Make, arrive: Arrive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serving, "_CLOSE_S", 0.2)
+    async with running_node(settings) as node:
+        one = await device().connect(node.url)
+        (held,) = node.node._registry.of_user("default/u_1")
+        transport = one.client.eio.ws._response.connection.transport
+        transport.pause_reading()
+        async with asyncio.timeout(30):
+            while held.inbox.live:
+                await arrive(how_many=50, body="x" * 4_000)
+    assert not node.server.server_state.connections
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    transport.abort()
 
 
 async def test_every_action_works_over_a_socket(node: Running, device: Make, arrive: Arrive) -> None:
