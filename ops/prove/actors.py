@@ -15,7 +15,8 @@ from ops.prove.ledger import Acted
 
 if TYPE_CHECKING:
     from ops.prove.calls import Answer, Caller
-    from ops.prove.clients import Crowd, Device
+    from ops.prove.clients import Crowd
+    from ops.prove.device import Device
     from ops.prove.ledger import Ledger
 
 _ANSWER_S = 8.0

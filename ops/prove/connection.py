@@ -16,6 +16,7 @@ from ops.prove.silent_proxy import abort
 
 if TYPE_CHECKING:
     from asyncio import Future
+    from collections.abc import Callable
 
 _TEXT = picows.WSMsgType.TEXT
 _ENGINE_OPEN, _ENGINE_CLOSE, _ENGINE_PING = b"0", b"1", b"2"
@@ -51,6 +52,7 @@ class Connection(picows.WSListener):
         self._owner = owner
         self._transport: picows.WSTransport | None = None
         self._questions: dict[int, Future[dict[str, Any] | None]] = {}
+        self._at_once: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._asked = 0
 
     # --- in --------------------------------------------------------------------------------------------------
@@ -92,9 +94,13 @@ class Connection(picows.WSListener):
 
     def _answered(self, raw: bytes) -> None:
         begin = raw.index(b"[")
-        question = self._questions.pop(int(raw[:begin]), None)
+        number = int(raw[:begin])
+        question = self._questions.pop(number, None)
         if question is not None and not question.done():
-            question.set_result(orjson.loads(raw[begin:])[0])
+            answer = orjson.loads(raw[begin:])[0]
+            if at_once := self._at_once.get(number):
+                at_once(answer)
+            question.set_result(answer)
 
     def be_ready(self) -> None:
         """Note that it was welcomed."""
@@ -120,13 +126,24 @@ class Connection(picows.WSListener):
         if self._transport:
             self._transport.send(_TEXT, _EVENT + orjson.dumps([name, payload]))
 
-    async def ask(self, name: str, payload: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
-        """Send an event and return its answer; None where none comes in time, or ever."""
+    async def ask(
+        self,
+        name: str,
+        payload: dict[str, Any],
+        timeout_s: float,
+        at_once: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any] | None:
+        """Send an event and return its answer; None where none comes in time, or ever.
+
+        `at_once` gets the answer before any event that follows it; whoever awaits it may get it after some.
+        """
         if self._transport is None:
             return None
         self._asked += 1
         number = self._asked
         question = self._questions[number] = asyncio.get_running_loop().create_future()
+        if at_once:
+            self._at_once[number] = at_once
         self._transport.send(_TEXT, b"%b%d%b" % (_EVENT, number, orjson.dumps([name, payload])))
         try:
             async with asyncio.timeout(timeout_s):
@@ -136,6 +153,7 @@ class Connection(picows.WSListener):
             return None
         finally:
             self._questions.pop(number, None)
+            self._at_once.pop(number, None)
 
     # --- what befalls it -------------------------------------------------------------------------------------
 

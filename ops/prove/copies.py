@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ops.prove.calls import Caller
-    from ops.prove.clients import Crowd, Device
+    from ops.prove.clients import Crowd
+    from ops.prove.device import Device
     from ops.prove.ledger import Ledger
 
 READERS = 16
@@ -56,6 +57,16 @@ class Copies:
             if following is None:
                 return fresh
             before = f"&before={following}"
+
+    async def presence(self, users: Sequence[str], headers: dict[str, str]) -> dict[str, str]:
+        """Return everybody's status, as REST tells it to a backend."""
+        found: dict[str, str] = {}
+        for start in range(0, len(users), _PAGE):
+            path = f"/v1/presence?users={','.join(users[start : start + _PAGE])}"
+            answer = await self._caller.until_answered("GET", path, statuses=self._ledger.statuses, headers=headers)
+            seen = answer.expect(_OK, what=path).json["users"]
+            found |= {user: each["status"] for user, each in seen.items()}
+        return found
 
     async def _get(self, user: str, path: str) -> dict[str, Any]:
         answer = await self._caller.until_answered(

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from ops.prove.clients import Crowd, Device
+    from ops.prove.clients import Crowd
     from ops.prove.connection import Connection
+    from ops.prove.device import Device
     from ops.prove.plan import Fault
     from ops.prove.target import Target
 
@@ -62,6 +63,7 @@ class Faults:
             **{kind: partial(self._kill, name=name) for kind, name in _KILLED.items()},
             Kind.KILL_WORKER_CHILD: self._kill_worker_child,
             Kind.KILL_SOCKET: self._kill_socket,
+            Kind.DRAIN_SOCKET: self._drain_socket,
             Kind.FLUSHALL: self._flushall,
             Kind.FREEZE_WORKER: self._freeze_worker,
             Kind.FREEZE_SOCKET: self._freeze_socket,
@@ -104,6 +106,15 @@ class Faults:
 
     def _kill_socket(self, fault: Fault) -> AbstractAsyncContextManager[str]:
         return self._kill(fault, name=_chosen(self._target.socket_names, fault))
+
+    @asynccontextmanager
+    async def _drain_socket(self, fault: Fault) -> AsyncIterator[str]:
+        name = _chosen(self._target.socket_names, fault)
+        process = await self._target.process(name)
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+        yield f"{name} (process {process.pid}) is asked to go"
+        await self._target.another(name, process)
 
     @asynccontextmanager
     async def _kill_worker_child(self, fault: Fault) -> AsyncIterator[str]:

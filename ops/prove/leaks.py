@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -38,6 +41,8 @@ class Level:
     """What one process and its descendants hold.
 
     `clients` are connections to a port of its own; `others` are all descriptors but connections to the two servers.
+    `redis` includes what was reset: of such a connection the kernel no longer says where it led, and a pool keeps it
+    until it is needed again.
     """
 
     clients: int
@@ -73,7 +78,8 @@ async def settle(target: Target, before: Measure, pool_size: int) -> Measure:
         if not left:
             break
         if time.monotonic() > deadline:
-            msg = f"{SETTLE_S:.0f} s after all clients have left, there is more than before: {'; '.join(left)}"
+            held = await asyncio.to_thread(_held, target)
+            msg = f"{SETTLE_S:.0f} s after all clients have left, there is more than before: {'; '.join(left)}; {held}"
             raise ViolationError(msg)
         await asyncio.sleep(_POLL_S)
     grown = {name: mb for (name, *_), mb in growth_mb(before, now).items() if mb > MEMORY_MB}
@@ -124,19 +130,48 @@ def _look(target: Target) -> tuple[dict[str, Level], dict[tuple[str, int, float]
         for process in tree_of(pid):
             try:
                 connections = process.net_connections("tcp")
+                reset = _sockets(process) - len(process.net_connections("all"))
                 descriptors = process.num_fds()
                 memory[name, process.pid, process.create_time()] = process.memory_info().rss
-            except psutil.Error:  # it ended while we looked: the next look is without it
+            except (
+                psutil.Error,
+                OSError,
+            ):  # it ended, or closed something, while we looked: the next look is without it
                 continue
             own = {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
             to = [each.raddr.port for each in connections if each.raddr]
             clients += sum(each.laddr.port in own for each in connections if each.raddr)
             processes += 1
             postgres += to.count(postgres_port)
-            redis += to.count(redis_port)
-            others += descriptors - to.count(postgres_port) - to.count(redis_port)
+            redis += to.count(redis_port) + reset
+            others += descriptors - to.count(postgres_port) - to.count(redis_port) - reset
         levels[name] = Level(clients, others, postgres, redis, processes)
     return levels, memory
+
+
+def _sockets(process: psutil.Process) -> int:
+    links = [link.readlink() for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+    return sum(str(link).startswith("socket:") for link in links)
+
+
+def _held(target: Target) -> str:
+    """Say what the descriptors of each process are: for whoever looks for a leak."""
+    return "; ".join(f"{name} holds {_descriptors(pid)}" for name, pid in target.pids.items() if name not in SERVERS)
+
+
+def _descriptors(pid: int) -> str:
+    kinds: Counter[str] = Counter()
+    for process in tree_of(pid):
+        with suppress(OSError, psutil.Error):
+            tcp = {each.fd: each for each in process.net_connections("tcp")}
+            for link in Path(f"/proc/{process.pid}/fd").iterdir():
+                if (connection := tcp.get(int(link.name))) is not None:
+                    kinds[
+                        f"{connection.status} {connection.laddr.port} {connection.raddr and connection.raddr.port}"
+                    ] += 1
+                else:  # the kernel no longer lists a TCP connection that was reset
+                    kinds[str(link.readlink()).partition(":")[0]] += 1
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
 class Seen:

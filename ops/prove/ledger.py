@@ -1,4 +1,4 @@
-"""What the stack has promised so far: each notification that it accepted, and each action that it confirmed.
+"""What the stack has promised so far: each notification and event that it accepted, each action that it confirmed.
 
 Invariant: only what an answer said stands here; a request without an answer is its poster's business until it has one.
 """
@@ -29,6 +29,16 @@ class Posted:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """One event as its speaker meant it; `nth` counts what the speaker has said."""
+
+    key: str
+    room: str
+    speaker: int
+    nth: int
+
+
+@dataclass(frozen=True, slots=True)
 class Acted:
     """One action that was confirmed: it stands in the inbox's log under `seq`."""
 
@@ -43,11 +53,13 @@ class Ledger:
     def __init__(self) -> None:
         self.accepted: dict[str, Posted] = {}
         self.acted: list[Acted] = []
+        self.said: dict[tuple[str, int], Said] = {}  # by room and number
         self.statuses: Counter[str] = Counter()
         self.retries = 0
         self.confirmed = 0  # actions, those that found nothing to change, too
         self.unanswered = 0  # actions without an answer: done or not, the database says
         self._ids: dict[str, str] = {}
+        self._seqs: dict[str, int] = {}
 
     def accept(self, posted: Posted, notification_id: str) -> None:
         """Note an answer. Raises `ViolationError` where the same key was answered otherwise before."""
@@ -58,4 +70,15 @@ class Ledger:
         if self.accepted.setdefault(notification_id, posted) != posted:
             other = self.accepted[notification_id].key
             msg = f"the keys {other} and {posted.key} were both answered with {notification_id}"
+            raise ViolationError(msg)
+
+    def say(self, said: Said, seq: int) -> None:
+        """Note an event's answer. Raises `ViolationError` where it, or its number, was answered otherwise before."""
+        earlier = self._seqs.setdefault(said.key, seq)
+        if earlier != seq:
+            msg = f"the event {said.key} was answered with {earlier}, and later with {seq}"
+            raise ViolationError(msg)
+        if self.said.setdefault((said.room, seq), said) != said:
+            other = self.said[said.room, seq].key
+            msg = f"the events {other} and {said.key} were both answered with {seq} of {said.room}"
             raise ViolationError(msg)

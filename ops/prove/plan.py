@@ -23,6 +23,7 @@ class Kind(StrEnum):
     KILL_WORKER_CRITICAL = "kill-worker-critical"
     KILL_BEAT = "kill-beat"
     KILL_SOCKET = "kill-socket"
+    DRAIN_SOCKET = "drain-socket"
     KILL_REDIS = "kill-redis"
     KILL_POSTGRES = "kill-postgres"
     FLUSHALL = "flushall"

@@ -14,7 +14,9 @@ _COLUMNS = {
     "accepted": "accepted",
     "deliveries": "deliveries",
     "expired": "expired",
+    "events": "room events",
     "actions": "actions",
+    "refreshes": "refreshes",
     "retries": "retries",
     "reconnects": "reconnects",
     "converged_s": "converged, s",
@@ -41,7 +43,10 @@ class Figures:
     expired: int = 0
     actions: int = 0
     unanswered_actions: int = 0
+    events: int = 0
     frames: int = 0
+    presence_changes: int = 0
+    refreshes: int = 0
     reconnects: int = 0
     retries: int = 0
     statuses: dict[str, int] = field(default_factory=dict)

@@ -25,6 +25,8 @@ from ops.prove.ledger import Ledger, Posted
 from ops.prove.metrics import Metrics
 from ops.prove.plan import Kind, plan
 from ops.prove.silent_proxy import SilentProxy
+from ops.prove.speakers import Speaker
+from ops.prove.target import ROOMS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,6 +40,10 @@ CONNECT_S = 60.0
 COUNT_S = 15.0  # metrics are counted just after the commit
 _POSTERS = 12
 _ACTORS = 8
+_SPEAKERS, _ROOMS = 6, 15
+_EVENTS_PER_NOTIFICATION = 0.3
+_ABSENT = 10  # users who leave for good in the round of absence
+_OFFLINE_S = 65.0  # until everybody knows: Engine.IO notices after 45 s that a client went without a word
 _ACTIONS_PER_NOTIFICATION = 0.15
 _PROXIED = 0.3
 _QUIET, _QUIET_EXPIRED = 200, 20
@@ -60,7 +66,7 @@ class Seed:
         async with AsyncExitStack() as stack:
             self._alarm = Alarm()
             http = await stack.enter_async_context(
-                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_POSTERS + _ACTORS + READERS))
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_POSTERS + _SPEAKERS + _ACTORS + READERS))
             )
             generator = random.Random(self._seed)  # noqa: S311  # to be repeated, not to be secret
             proxies = [SilentProxy(url) for url in self._target.socket_urls]
@@ -76,6 +82,10 @@ class Seed:
             self._users = [f"user-{number}" for number in range(self._options.users)]
             self._posters = [
                 Poster(number, self._caller, self._ledger, self._users, self._seed) for number in range(_POSTERS)
+            ]
+            self._rooms = [f"{ROOMS}{number}" for number in range(_ROOMS)]
+            self._speakers = [
+                Speaker(number, self._caller, self._ledger, self._rooms, self._seed) for number in range(_SPEAKERS)
             ]
             stack.push_async_callback(self._crowd.leave)
             try:
@@ -93,6 +103,7 @@ class Seed:
         await self._agree("after the chaos")
         await self._quiet_round()
         await self._agree("after the quiet round")
+        await self._absence()
         self._say("all clients leave")
         await self._crowd.leave()
         scraping.cancel()
@@ -112,7 +123,7 @@ class Seed:
         generator = random.Random(self._seed)  # noqa: S311  # to be repeated, not to be secret
         self._crowd.proxied = _PROXIED
         for user in self._users:
-            self._crowd.enter(user, generator.randint(1, self._options.devices))
+            self._crowd.enter(user, generator.randint(1, self._options.devices), self._rooms, self._users)
         self._crowd.watch()
         self._figures.connections = len(self._crowd.devices)
         await self._until(self._all_connected, CONNECT_S, "connected")
@@ -126,6 +137,13 @@ class Seed:
             self._alarm.start(poster.post_at(self._options.rate / _POSTERS, headers, stop), f"poster {poster.number}")
             for poster in self._posters
         ]
+        speaking = [
+            self._alarm.start(
+                speaker.speak_at(self._options.rate * _EVENTS_PER_NOTIFICATION / _SPEAKERS, headers, stop),
+                f"speaker {speaker.number}",
+            )
+            for speaker in self._speakers
+        ]
         actors = [Actor(number, self._crowd, self._caller, self._ledger, self._seed) for number in range(_ACTORS)]
         rate = self._options.rate * _ACTIONS_PER_NOTIFICATION / _ACTORS
         acting = [self._alarm.start(actor.act_at(rate, stop), "actor") for actor in actors]
@@ -138,7 +156,7 @@ class Seed:
         self._caller.mended()
         stop.set()
         self._say("everything is mended; waiting for the last answers")
-        await asyncio.gather(*posting, *acting)
+        await asyncio.gather(*posting, *speaking, *acting)
 
     async def _agree(self, when: str) -> None:
         """Wait until nothing is on its way any more; then check every promise."""
@@ -146,6 +164,7 @@ class Seed:
         self._figures.converged_s = max(self._figures.converged_s, round(took_s, 2))
         found = await truth.read(self._target.database_url)
         verify.everything(self._ledger, found)
+        verify.room_copies_equal(self._crowd.devices, self._ledger, found)
         await self._copies.compare(self._users)
         await self._metrics.scrape()
         counts = found.counts()
@@ -161,7 +180,8 @@ class Seed:
         metrics_before, truth_before = self._metrics.total(), (await truth.read(self._target.database_url)).counts()
         headers, past = self._target.endpoint.headers, datetime.now(UTC) - timedelta(minutes=1)
         await asyncio.gather(
-            *(self._post_quietly(poster, headers, past, _QUIET // _POSTERS) for poster in self._posters)
+            *(self._post_quietly(poster, headers, past, _QUIET // _POSTERS) for poster in self._posters),
+            *(self._speak_quietly(speaker, headers, _QUIET // _SPEAKERS) for speaker in self._speakers),
         )
         await self._until(self._behind, CONVERGE_S, "converged in the quiet round")
         found = (await truth.read(self._target.database_url)).counts()
@@ -185,6 +205,23 @@ class Seed:
         ended = [poster.posted((user,), "normal", expires_at=past) for user in self._users[:_QUIET_EXPIRED:_POSTERS]]
         await poster.bulk(ended, headers)
 
+    async def _speak_quietly(self, speaker: Speaker, headers: dict[str, str], count: int) -> None:
+        for _ in range(count):
+            await speaker.speak(headers)
+
+    async def _absence(self) -> None:
+        """Let some users go: whoever watches them must be told, and nobody else. Then let them come back."""
+        self._say(f"{_ABSENT} users go")
+        absent = set(self._users[:_ABSENT])
+        for device in self._crowd.devices:
+            if device.user in absent:
+                device.go()
+        await self._until(self._misinformed, _OFFLINE_S, "known to be offline")
+        for device in self._crowd.devices:
+            if device.user in absent:
+                device.come_back()
+        await self._until(self._behind, CONVERGE_S, "converged with everybody back")
+
     # --- waiting and comparing -------------------------------------------------------------------------------
 
     async def _until(self, wrong: Callable[[], Awaitable[str]], patience_s: float, what: str) -> float:
@@ -207,19 +244,41 @@ class Seed:
     async def _behind(self) -> str:
         """Return what is still on its way; empty where nothing is."""
         try:
-            waiting, heads = await truth.heads(self._target.database_url)
+            waiting, heads, rooms = await truth.heads(self._target.database_url)
         except psycopg.OperationalError as error:
             return f"postgres: {error}"
         if waiting:
             return f"in the outbox wait {', '.join(f'{rows} {priority}' for priority, rows in waiting.items())}"
         behind = [
-            f"{device.user} holds {device.replica.seq} of {head}" + ("" if device.ready else " and is not connected")
+            f"{device.user} holds {device.replica.seq} of {heads.get(device.user, 0)}"
+            + ("" if device.ready else " and is not connected")
             for device in self._crowd.devices
-            if not device.ready or device.replica.seq != (head := heads.get(device.user, 0))
+            if not device.ready or device.replica.seq != heads.get(device.user, 0)
         ]
         if behind:
             return f"{len(behind)} devices are behind, such as one of {behind[0]}"
+        for device in self._crowd.devices:
+            for copy in device.following.rooms.values():
+                if copy.seq != (head := rooms.get(copy.name, 0)):
+                    return f"a device of {device.user} holds {copy.seq} of {head} of {copy.name}"
+        if misinformed := await self._misinformed():
+            return misinformed
         return "; ".join(await self._target.unready(self._http))
+
+    async def _misinformed(self) -> str:
+        """Return who is wrong about whose presence; empty where nobody is."""
+        expected = self._crowd.statuses()
+        here = [device for device in self._crowd.devices if not device.gone]
+        if unsettled := [device.user for device in here if not device.following.is_settled(device.connection)]:
+            return f"{len(unsettled)} devices have not joined and watched everything yet, such as one of {unsettled[0]}"
+        told = await self._copies.presence(self._users, self._target.endpoint.headers)
+        if wrong := [user for user in self._users if told[user] != expected[user]]:
+            return f"REST says that {wrong[0]} is {told[wrong[0]]}, who is {expected[wrong[0]]}"
+        for device in here:
+            for user, status in device.following.statuses.items():
+                if status != expected[user]:
+                    return f"a device of {device.user} takes {user} for {status}, who is {expected[user]}"
+        return ""
 
     def _note(self) -> None:
         figures, ledger, crowd = self._figures, self._ledger, self._crowd
@@ -227,7 +286,10 @@ class Seed:
         figures.accepted = figures.accepted or len(ledger.accepted)
         figures.actions = ledger.confirmed
         figures.unanswered_actions = ledger.unanswered
+        figures.events = len(ledger.said)
         figures.frames = crowd.frames
+        figures.presence_changes = crowd.changes
+        figures.refreshes = crowd.refreshes
         figures.reconnects = crowd.connects - len(crowd.devices)
         figures.retries = ledger.retries
         figures.statuses = dict(sorted(ledger.statuses.items()))

@@ -26,7 +26,7 @@ from ops.prove.alarm import ViolationError
 from ops.prove.leaks import Seen
 from ops.prove.report import Figures, exit_status, table
 from ops.prove.seed import Seed
-from ops.prove.target import Target
+from ops.prove.target import ENVIRONMENT, Target
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -34,11 +34,10 @@ if TYPE_CHECKING:
     from ops.prove import Options
 
 _INTERRUPTED = 130
-_ENVIRONMENT = {"BELLHOP_SOCKET_NODES": "3"}
 # What Bellhop itself calls an error, or its servers did not catch: libraries may say of what is broken that it is.
 _COMPLAINT = re.compile(
     r"\[(?:error|critical) *\] .*\[(?:api|models|socket_server|workers|asyncio|uvicorn)[.\]].*"
-    r"|\S+ (?:ended with status|gave no sign of life).*"  # the supervisor, of processes that nobody killed
+    r"|\S+ (?:ended with status [^0]|gave no sign of life).*"  # the supervisor, of what nobody killed or asked to go
 )
 _VARYING = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b\d[\d.:]*|(?<==)\S+")
 
@@ -79,7 +78,7 @@ def _prove(options: Options, figures: Figures) -> None:
         seen = Seen()
         _say(f"seed {figures.seed}: starting Bellhop")
         try:
-            with own_stack(data_dir, _ENVIRONMENT) as endpoint:
+            with own_stack(data_dir, ENVIRONMENT) as endpoint:
                 _run(_prove_running(options, figures, Target(data_dir, endpoint), seen))
             seen.expect_none()
         except ViolationError as violation:

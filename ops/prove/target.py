@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import psutil
 
+from models.tokens import mint_token
 from ops.prove.alarm import ViolationError
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
     from ops.bench.endpoint import Endpoint
 
+ROOMS = "proof:"  # how the names of all its rooms begin
+KEPT = 600  # of each room's events: so few that much is removed while clients come and go
+ENVIRONMENT = {  # of the stack
+    "BELLHOP_SOCKET_NODES": "3",
+    "BELLHOP_ROOM_RETENTION": f'{{"{ROOMS}*": {{"events": {KEPT}}}}}',
+}
 SERVERS = ("postgres", "redis")  # not Bellhop's own
 _POLL_S = 0.1
 _BACK_S = 60.0  # the supervisor's longest back-off, and a start on a busy machine
@@ -39,6 +46,14 @@ class Target:
         self.metrics_urls: dict[str, str] = dev["metrics"]
         self.database_url: str = dev["database_url"]
         self.redis_url: str = dev["redis_url"]
+        self._secret: str = dev["secret_key"]
+        self._tenant: str = dev["tenant"]
+
+    def short_token(self, user: str, ttl_s: int) -> str:
+        """Return a token that ends soon, and grants every room and user of the proof."""
+        return mint_token(self._secret, tenant=self._tenant, user=user, ttl_s=ttl_s, rooms=[f"{ROOMS}*"], watch=["*"])[
+            0
+        ]
 
     def _dev(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.data_dir / "dev.json").read_text(encoding="utf-8"))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import psycopg
 from psycopg.rows import dict_row
 
+from models.frames import dumps
 from models.states import Priority
 
 if TYPE_CHECKING:
@@ -27,6 +29,11 @@ _CHANGES = """
 SELECT i.user_id AS "user", c.seq, c.action FROM inbox_change c JOIN inbox i ON i.id = c.inbox_id
 """
 _INBOXES = 'SELECT user_id AS "user", last_seq, unread, unseen FROM inbox'
+_ROOMS = """
+SELECT r.name AS room, r.last_seq, e.seq, e.event, e.data, e.at, e.idempotency_key AS key
+FROM room r LEFT JOIN room_event e ON e.room_id = r.id ORDER BY r.name, e.seq
+"""
+_ROOM_HEADS = "SELECT name AS room, last_seq FROM room"
 _EVENTS = "SELECT notification_id::text AS id, event, at FROM notification_event"
 _PARKED = "SELECT notification_id::text AS id, reason FROM parked"
 _OUTBOX = "SELECT count(*) AS waiting FROM outbox"
@@ -85,6 +92,15 @@ class Event:
 
 
 @dataclass(slots=True)
+class Room:
+    """One row of `room`, with its events as clients see them, and the keys that they were said with."""
+
+    last_seq: int
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Truth:
     """Everything."""
 
@@ -95,6 +111,7 @@ class Truth:
     events: list[Event] = field(default_factory=list)
     parked: dict[str, str] = field(default_factory=dict)
     outbox: int = 0
+    rooms: dict[str, Room] = field(default_factory=dict)
 
     @property
     def expired(self) -> list[Event]:
@@ -133,21 +150,35 @@ async def read(database_url: str) -> Truth:
             events=[Event(**row) for row in await rows(_EVENTS)],
             parked={row["id"]: row["reason"] for row in await rows(_PARKED)},
             outbox=(await rows(_OUTBOX))[0]["waiting"],
+            rooms=_rooms(await rows(_ROOMS)),
         )
 
 
-async def heads(database_url: str) -> tuple[dict[str, int], dict[str, int]]:
-    """Return how many rows wait in the outbox, by priority, and each inbox's last number.
+async def heads(database_url: str) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Return how many rows wait in the outbox, by priority, and the last number of each inbox and of each room.
 
     Raises `psycopg.OperationalError`.
     """
     async with await connect(database_url) as database:
         waiting = await (await database.execute(_WAITING)).fetchall()
         inboxes = await (await database.execute(_INBOXES)).fetchall()
+        rooms = await (await database.execute(_ROOM_HEADS)).fetchall()
         return (
             {str(Priority.of_rank(row["priority"])): row["rows"] for row in waiting},
             {row["user"]: row["last_seq"] for row in inboxes},
+            {row["room"]: row["last_seq"] for row in rooms},
         )
+
+
+def _rooms(rows: list[dict[str, Any]]) -> dict[str, Room]:
+    rooms: dict[str, Room] = {}
+    for row in rows:
+        room = rooms.setdefault(row["room"], Room(row["last_seq"]))
+        if row["seq"] is not None:
+            shown = {name: row[name] for name in ("seq", "event", "data", "at")}
+            room.entries.append(orjson.loads(dumps(shown)))
+            room.keys.append(row["key"])
+    return rooms
 
 
 def _notification(row: dict[str, Any]) -> Notification:

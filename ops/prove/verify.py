@@ -10,10 +10,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ops.prove.alarm import ViolationError, some
+from ops.prove.target import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ops.prove.device import Device
     from ops.prove.ledger import Ledger, Posted
     from ops.prove.truth import Truth
 
@@ -29,6 +31,7 @@ def everything(ledger: Ledger, truth: Truth) -> None:
     counters_are_right(truth)
     books_balance(truth)
     actions_stand_in_the_log(ledger, truth)
+    what_was_said_is_in_its_room_once_and_in_order(ledger, truth)
 
 
 def what_was_accepted_is_there_and_nothing_else(ledger: Ledger, truth: Truth) -> None:
@@ -175,6 +178,52 @@ def actions_stand_in_the_log(ledger: Ledger, truth: Truth) -> None:
             raise ViolationError(msg)
 
 
+def what_was_said_is_in_its_room_once_and_in_order(ledger: Ledger, truth: Truth) -> None:
+    """Check that a room keeps what it must without gaps, as it was answered and nothing else, in speakers' order."""
+    first: dict[str, int] = {}
+    for name, room in truth.rooms.items():
+        numbers = [entry["seq"] for entry in room.entries]
+        first[name] = room.last_seq - len(numbers) + 1
+        if numbers != list(range(first[name], room.last_seq + 1)) or first[name] > max(1, room.last_seq - KEPT + 1):
+            msg = f"the room {name}, whose last number is {room.last_seq}, has the numbers {_ranges(numbers)}"
+            raise ViolationError(msg)
+    held = {
+        (name, entry["seq"]): key
+        for name, room in truth.rooms.items()
+        for entry, key in zip(room.entries, room.keys, strict=True)
+    }
+    said = {place: each.key for place, each in ledger.said.items()}
+    due = {(name, seq): key for (name, seq), key in said.items() if seq >= first.get(name, 1)}
+    _none((f"{key} as {seq} of {name}" for (name, seq), key in due.items() - held.items()), "said, and not there")
+    _none(
+        (f"{key} as {seq} of {name}" for (name, seq), key in held.items() - said.items()), "there, and said by nobody"
+    )
+    last: dict[tuple[str, int], int] = {}
+    for (name, seq), each in sorted(ledger.said.items()):
+        before = last.get((name, each.speaker), 0)
+        if each.nth <= before:
+            msg = f"{name} has what speaker {each.speaker} said as {each.nth} under {seq}, after its {before}"
+            raise ViolationError(msg)
+        last[name, each.speaker] = each.nth
+
+
+def room_copies_equal(devices: Iterable[Device], ledger: Ledger, truth: Truth) -> None:
+    """Check that each device's copy of each of its rooms is what was said, and where it is kept what is kept."""
+    kept = {name: {entry["seq"]: entry for entry in room.entries} for name, room in truth.rooms.items()}
+    for device in devices:
+        for copy in device.following.rooms.values():
+            room = kept.get(copy.name, {})
+            differing = [
+                entry["seq"]
+                for entry in copy.entries
+                if entry["data"]["key"] != ledger.said[copy.name, entry["seq"]].key
+                or entry != room.get(entry["seq"], entry)
+            ]
+            if differing:
+                msg = f"a device of {device.user} has a copy of {copy.name} that differs in {some(differing)}"
+                raise ViolationError(msg)
+
+
 def metrics_are_within(metrics: Mapping[str, float], truth: Mapping[str, int]) -> None:
     """Check that no counter, summed over all processes that ever lived, says more than the database."""
     for name, counted in metrics.items():
@@ -196,3 +245,14 @@ def _none(wrong: Iterable[str], what: str) -> None:
     if found:
         msg = f"{len(found)} {what}: {some(found)}"
         raise ViolationError(msg)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Return 1, 2, 3, 7 as `1 to 3, 7 to 7`."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ", ".join(f"{first} to {last}" for first, last in ranges) or "none"

@@ -30,8 +30,10 @@ from ops.prove import Options, calls, session, verify
 from ops.prove.alarm import Alarm, ViolationError
 from ops.prove.backends import Poster
 from ops.prove.calls import Caller
-from ops.prove.clients import Crowd, Device
+from ops.prove.clients import Crowd
+from ops.prove.device import Device
 from ops.prove.faults import Faults
+from ops.prove.following import Following
 from ops.prove.fresh import Fresh, copy_equals, counts_are_right, list_is_right
 from ops.prove.leaks import Level, Measure, growth_mb, left_over
 from ops.prove.ledger import Acted, Ledger, Posted
@@ -428,7 +430,7 @@ async def forever() -> None:
 )
 async def test_a_device_rings_the_alarm_at_once(alarm: Alarm, events: list[Any], said: str) -> None:
     crowd = Crowd(SimpleNamespace(), alarm, [], 1)  # type: ignore[arg-type]
-    device = Device(crowd, "ada", narrow=False)
+    device = Device(crowd, "ada", Following([], [], away=False), narrow=False)
     connection = SimpleNamespace(ready=False, over=False)
     connection.be_ready = lambda: setattr(connection, "ready", True)
     for name, payload in events:
@@ -636,6 +638,7 @@ def test_complaints_are_what_bellhop_itself_calls_an_error(tmp_path: Path) -> No
         "worker          | [error    ] consumer: Cannot connect [celery.worker.consumer] process=worker\n"
         "bellhop         | worker ended with status 1; starting it again in 0.1 s\n"
         "bellhop         | worker was killed by SIGKILL; starting it again in 0.1 s\n"
+        "bellhop         | socket-2 ended with status 0; starting it again in 0.1 s\n"
         "worker          | [warning  ] postgres is away [workers.tasks] process=worker\n"
     )
     assert session._complaints(log) == {
@@ -693,7 +696,7 @@ def test_being_asked_to_stop_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(400)
 def test_a_short_run_with_real_faults_keeps_every_promise(tmp_path: Path) -> None:
-    kinds = "kill-worker,kill-socket,flushall,kill-postgres,drop-clients,deaf-clients"
+    kinds = "kill-worker,kill-socket,drain-socket,flushall,kill-postgres,drop-clients,deaf-clients"
     with started(tmp_path / "data", "--seconds", "22", "--seed", "3", "--faults", kinds) as process:
         try:
             output, errors = process.communicate(timeout=380)
@@ -704,6 +707,8 @@ def test_a_short_run_with_real_faults_keeps_every_promise(tmp_path: Path) -> Non
     assert line["violation"] is None
     assert set(line["faults"]) == set(kinds.split(","))
     for name in ("accepted", "dispatched", "deliveries", "expired", "actions", "frames", "reconnects"):
+        assert line[name] > 0, name
+    for name in ("events", "presence_changes"):
         assert line[name] > 0, name
     assert line["accepted"] == line["dispatched"] + line["expired"]
     assert line["complaints"] == {}
