@@ -35,6 +35,7 @@ class Admission:
     def __init__(self, database: Database, client: redis.asyncio.Redis, settings: Settings) -> None:
         self._backlog = Backlog(database, settings.outbox_limit)
         self._quotas = Quotas("ingest", settings.ingest_per_s, client)
+        self._named_at: dict[str, float] = {}  # monotonic; when the log named a key that was refused
         self._policy = f'"{self._quotas.name}";q={self._quotas.amount};w={WINDOW_S}'
 
     async def watch_backlog(self) -> None:
@@ -56,12 +57,19 @@ class Admission:
         }
         if not verdict.allowed:
             telemetry.ingest_refusals.labels(RateLimitedError.code).inc(cost)
+            self._name(backend)
             detail = (
                 f"This key may send {self._quotas.amount} notifications and events in {WINDOW_S} s, "
                 f"of which {verdict.remaining} are left, and these are {cost}; try again later"
             )
             raise RateLimitedError(detail, retry_in_ms=verdict.retry_in_s * 1000, headers=headers)
         return headers
+
+    def _name(self, backend: Backend) -> None:
+        now = time.monotonic()
+        if now >= self._named_at.get(backend.key_id, -math.inf) + WINDOW_S:
+            self._named_at[backend.key_id] = now
+            log.warning("a key has used up its quota", key=backend.key_id, tenant=backend.tenant)
 
     def require_room(self, priority: Priority) -> None:
         """Raise `OutboxFullError` where so many notifications of a priority wait that more would only wait longer."""

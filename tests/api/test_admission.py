@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from models.keys import create_key
 from models.states import Priority
@@ -41,11 +42,14 @@ async def test_a_key_may_send_so_much_and_is_told_what_is_left(backend: httpx.As
     assert left(await backend.post(BULK, json={"notifications": [notification()] * 3})) == 5
     for expected in range(4, -1, -1):
         assert left(await backend.post(ROOM, json=EVENT)) == expected
-    for refused in (
-        await backend.post(ONE, json=notification()),
-        await backend.post(ROOM, json=EVENT),
-        await backend.post(BULK, json={"notifications": [notification()]}),
-    ):
+    with capture_logs() as log_entries:
+        refusals = (
+            await backend.post(ONE, json=notification()),
+            await backend.post(ROOM, json=EVENT),
+            await backend.post(BULK, json={"notifications": [notification()]}),
+        )
+    assert [entry["tenant"] for entry in log_entries if entry["log_level"] == "warning"] == ["default"]
+    for refused in refusals:
         assert (refused.status_code, problem(refused)["code"]) == (429, "rate_limited")
         assert left(refused) == 0
         assert 1 <= int(refused.headers["retry-after"]) <= 10
