@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from models.database import Connection
     from models.settings import Settings
+    from socket_server import registry
     from tests.socket_server.conftest import Device, Running
     from workers.resources import Resources
 
@@ -255,17 +256,23 @@ async def test_answers_wait_for_a_client_that_does_not_read(node: Running, devic
     assert (await one.call("sync", {"since": 49}))["to"] == 50
 
 
-async def test_a_client_that_does_not_read_is_closed_all_the_same(
-    node: Running, device: Make, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outgoing, "_END_S", 0.2)
-    one = await device().connect(node.url)
+async def deafened(node: Running, one: Device, arrive: Arrive) -> tuple[registry.Connection, asyncio.Transport]:
+    """Let a client read nothing more, until the node has as much for it as it keeps."""
     (held,) = node.node._registry.of_user("default/u_1")
     transport = one.client.eio.ws._response.connection.transport
     transport.pause_reading()
     async with asyncio.timeout(30):
         while held.inbox.live:
             await arrive(how_many=50, body="x" * 4_000)
+    return held, transport
+
+
+async def test_a_client_that_does_not_read_is_closed_all_the_same(
+    node: Running, device: Make, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "_END_S", 0.2)
+    one = await device().connect(node.url)
+    held, transport = await deafened(node, one, arrive)
     assert node.server.server_state.connections
     await node.node._server.close(held.eio_sid)
     await eventually(lambda: not node.server.server_state.connections)
@@ -334,12 +341,7 @@ async def test_a_client_that_does_not_read_keeps_no_node_from_ending(
     monkeypatch.setattr(serving, "_CLOSE_S", 0.2)
     async with running_node(settings) as node:
         one = await device().connect(node.url)
-        (held,) = node.node._registry.of_user("default/u_1")
-        transport = one.client.eio.ws._response.connection.transport
-        transport.pause_reading()
-        async with asyncio.timeout(30):
-            while held.inbox.live:
-                await arrive(how_many=50, body="x" * 4_000)
+        _, transport = await deafened(node, one, arrive)
     assert not node.server.server_state.connections
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     transport.abort()
