@@ -12,6 +12,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from models.database import connect, transaction
+from models.fields import API_KEY_PREFIX
 from models.queries import keys
 from models.tenants import DEFAULT_TENANT
 
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ID = re.compile(r"[0-9a-f]{16}")
-_KEY = re.compile(r"bh_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+_KEY = re.compile(API_KEY_PREFIX + r"([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
 def new_key() -> tuple[str, str, bytes]:
     """Return a fresh key's id, the whole key, and the hash to store."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-    return key_id, f"bh_{key_id}_{secret}", _hash(secret)
+    return key_id, f"{API_KEY_PREFIX}{key_id}_{secret}", _hash(secret)
 
 
 def is_key_id(text: str) -> bool:

@@ -16,6 +16,7 @@ import structlog
 from models.batching import Batcher
 from models.errors import TokenRevokedError, UnavailableError
 from models.frames import dumps
+from models.outage import Outage
 from models.queries import revocations as sql
 
 if TYPE_CHECKING:
@@ -30,19 +31,23 @@ _INTERVAL_S = 0.4
 _KEPT = timedelta(days=1)
 _OVERLAP = timedelta(seconds=30)  # a revocation is read again: it was dated before its commit could be seen
 _LOOKED_UP_AT_ONCE = 256
+_MOST_LOOKED_UP = 10_000
+_UNDATED = "The token does not say when it was issued (iat), and its user has been disconnected; get one that does"
 _FIRST_S = 3.0  # how long a token waits for a process that has just started
 
 User = tuple[str, str]  # tenant and name
 
 
 class Revocations:
-    """Knows them, and tells `on_new` of each as soon as it does. `BELLHOP`'s clock is Postgres'."""
+    """Knows them, and tells `on_new` of each as soon as it does."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: dict[User, datetime] = {}
+        self._looked_up: dict[User, datetime | None] = {}  # kept up to date like `_known`
         self._complete_since: datetime | None = None  # None: nothing was read yet
-        self._read_until: datetime | None = None
+        self._read_at: datetime | None = None  # by the clock of Postgres
+        self._outage = Outage(log, "postgres is away; revocations are not read")
         self._first = asyncio.Event()
         self._look_up = Batcher[User, datetime | None](self._read_some, limit=_LOOKED_UP_AT_ONCE, lanes=2)
         self.on_new: Callable[[User, datetime], None] = lambda *_: None
@@ -52,7 +57,7 @@ class Revocations:
         await self._until_read()
         whose = (token.tenant, token.user)
         if token.issued_at is None or self._complete_since is None or token.issued_at < self._complete_since:
-            _require_later(token, await self._look_up(whose))
+            _require_later(token, await self._of(whose))
         self.require_still_valid(token)
 
     def require_still_valid(self, token: UserToken) -> None:
@@ -69,6 +74,15 @@ class Revocations:
                     await self._first.wait()
             except TimeoutError as error:
                 raise UnavailableError from error
+
+    async def _of(self, whose: User) -> datetime | None:
+        """Return when a user's tokens were revoked last, however long ago."""
+        if whose not in self._looked_up:
+            revoked_at = await self._look_up(whose)
+            while len(self._looked_up) >= _MOST_LOOKED_UP:
+                del self._looked_up[next(iter(self._looked_up))]
+            self._looked_up[whose] = _later(revoked_at, self._known.get(whose))
+        return self._looked_up[whose]
 
     async def _read_some(self, users: Sequence[User]) -> list[datetime | None]:
         asked = [{"ord": nth, "tenant": tenant, "user_id": user} for nth, (tenant, user) in enumerate(users)]
@@ -89,30 +103,30 @@ class Revocations:
 
     async def read_regularly(self) -> None:
         """Read for ever."""
-        away = False
         while True:
             try:
                 await self.read()
-                away = False
-            except UnavailableError:
-                if not away:
-                    log.warning("postgres is away; revocations are not read")
-                away = True
+                self._outage.is_over()
+            except UnavailableError as error:
+                self._outage.goes_on(error)
             await asyncio.sleep(_INTERVAL_S)
 
     async def read(self) -> None:
         """Read what is new. Raises `UnavailableError`."""
-        since = self._read_until - _OVERLAP if self._read_until else datetime.now(UTC) - _KEPT
+        since = self._read_at - _OVERLAP if self._read_at else datetime.now(UTC) - _KEPT
         rows = await self._database.rows(sql.REVOCATIONS_SINCE, {"since": since})
         for row in rows:
-            self._note((row["tenant"], row["user_id"]), row["revoked_at"])
-            self._read_until = max(self._read_until or row["revoked_at"], row["revoked_at"])
+            if row["revoked_at"] is not None:
+                self._note((row["tenant"], row["user_id"]), row["revoked_at"])
+        self._read_at = rows[0]["read_at"]
         if self._complete_since is None:
-            self._complete_since, self._read_until = since, self._read_until or since + _OVERLAP
+            self._complete_since = since
             self._first.set()
         self._forget_the_old()
 
     def _note(self, whose: User, revoked_at: datetime) -> None:
+        if whose in self._looked_up:
+            self._looked_up[whose] = _later(self._looked_up[whose], revoked_at)
         if revoked_at > self._known.get(whose, datetime.min.replace(tzinfo=UTC)):
             self._known[whose] = revoked_at
             self.on_new(whose, revoked_at)
@@ -127,4 +141,8 @@ class Revocations:
 
 def _require_later(token: UserToken, revoked_at: datetime | None) -> None:
     if revoked_at is not None and (token.issued_at is None or token.issued_at < revoked_at):
-        raise TokenRevokedError
+        raise TokenRevokedError("" if token.issued_at is not None else _UNDATED)
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((each for each in (one, other) if each is not None), default=None)

@@ -31,3 +31,7 @@ class TokenVerifier:
         user_token = await verify_token(token, self.tenants, self._jwks)
         await self.revocations.require_valid(user_token)
         return user_token
+
+    async def close(self) -> None:
+        """Ask no provider any more."""
+        await self._jwks.close()

@@ -15,7 +15,7 @@ import jwt
 
 from models import jwks
 from models.errors import FieldError, TokenExpiredError, TokenInvalidError, ValidationFailedError
-from models.fields import TENANT_PATTERN
+from models.fields import API_KEY_PREFIX, NAME_RULE, TENANT_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,6 +94,9 @@ async def verify_token(token: str, keys: Keys, public_keys: PublicKeys) -> UserT
     """
     if len(token) > MAX_TOKEN_BYTES:
         raise TokenInvalidError
+    if token.startswith(API_KEY_PREFIX):
+        detail = "This is an API key, which no device may have; connect with a user token, from POST /v1/tokens"
+        raise TokenInvalidError(detail)
     try:
         header = jwt.get_unverified_header(token)
         tenant = jwt.decode(token, options={"verify_signature": False}).get("tenant")
@@ -103,6 +106,9 @@ async def verify_token(token: str, keys: Keys, public_keys: PublicKeys) -> UserT
         claims = _first_that_fits(token, header["alg"], candidates)
     except jwt.ExpiredSignatureError as error:
         raise TokenExpiredError from error
+    except (jwt.MissingRequiredClaimError, jwt.ImmatureSignatureError, jwt.InvalidIssuedAtError) as error:
+        detail = f"The token is signed as it should be, but: {error}"  # about a claim, which whoever signed it knows
+        raise TokenInvalidError(detail) from error
     except (jwt.InvalidTokenError, ValueError, TypeError) as error:
         raise TokenInvalidError from error
     return _as_user_token(claims)
@@ -140,14 +146,15 @@ def _first_that_fits(token: str, algorithm: str, candidates: Sequence[str | jwt.
 def _as_user_token(claims: Mapping[str, Any]) -> UserToken:
     user, locale = claims["sub"], claims.get("locale")
     if not isinstance(user, str) or not _USER.fullmatch(user):
-        raise TokenInvalidError
+        detail = f"The claim sub must name a user, who has {NAME_RULE}"
+        raise TokenInvalidError(detail)
     return UserToken(
         user=user,
         tenant=claims["tenant"],
         expires_at=_time(claims["exp"]),
         issued_at=None if claims.get("iat") is None else _time(claims["iat"]),
-        rooms=_strings(claims.get("rooms")),
-        watch=_strings(claims.get("watch")),
+        rooms=_strings("rooms", claims),
+        watch=_strings("watch", claims),
         locale=locale if isinstance(locale, str) else None,
     )
 
@@ -159,9 +166,11 @@ def _time(seconds: float) -> datetime:
         raise TokenInvalidError from error
 
 
-def _strings(value: object) -> tuple[str, ...]:
+def _strings(claim: str, claims: Mapping[str, Any]) -> tuple[str, ...]:
+    value = claims.get(claim)
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise TokenInvalidError
+        detail = f"The claim {claim} must be a list of strings"
+        raise TokenInvalidError(detail)
     return tuple(value)

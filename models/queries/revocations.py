@@ -6,7 +6,11 @@ ON CONFLICT (tenant, user_id) DO UPDATE SET revoked_at = greatest(r.revoked_at, 
 RETURNING revoked_at
 """
 
-REVOCATIONS_SINCE = "SELECT tenant, user_id, revoked_at FROM revocation WHERE revoked_at > %(since)s"
+# One row without a user where there is nothing new: when it was read is what the next time goes by.
+REVOCATIONS_SINCE = """
+SELECT n.read_at, r.tenant, r.user_id, r.revoked_at
+FROM (SELECT clock_timestamp() AS read_at) n LEFT JOIN revocation r ON r.revoked_at > %(since)s
+"""
 
 REVOCATIONS_OF = """
 SELECT q.ord, r.revoked_at

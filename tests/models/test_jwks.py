@@ -7,11 +7,11 @@ import base64
 import hmac
 import ipaddress
 import json
+import socket
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import jwt
 import pytest
 from aiohttp import web
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from models import jwks
 from models.errors import TokenInvalidError, UnavailableError
-from models.jwks import Jwks, PublicResolver, is_public
+from models.jwks import Jwks, JwksError, is_public
 from models.tokens import TenantKeys, verify_token
 from tests.conftest import SECRET
 
@@ -55,13 +55,25 @@ class Provider:
         self.entries: list[dict[str, Any]] = list(ALL)
         self.asked = 0
         self.answer: Answer | None = None
+        self.released = asyncio.Event()
         self.url = ""
+        self._asking = asyncio.Condition()
 
     async def handle(self, request: web.Request) -> Any:
-        self.asked += 1
+        async with self._asking:
+            self.asked += 1
+            self._asking.notify_all()
         if self.answer is not None:
             return await self.answer(request)
         return web.json_response({"keys": self.entries})
+
+    async def hang(self, _: web.Request) -> Any:
+        await self.released.wait()
+        return web.json_response({"keys": self.entries})
+
+    async def until_asked(self, times: int) -> None:
+        async with asyncio.timeout(5), self._asking:
+            await self._asking.wait_for(lambda: self.asked >= times)
 
 
 @pytest.fixture
@@ -75,7 +87,7 @@ async def serving() -> AsyncIterator[Provider]:
     running = Provider()
     app = web.Application()
     app.router.add_get("/{tail:.*}", running.handle)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -155,6 +167,13 @@ async def test_without_a_url_only_secrets_count() -> None:
         published("RS256", rsa.generate_private_key(public_exponent=65537, key_size=1024), "RS256"),  # noqa: S505
         {"kty": "oct", "k": "c2VjcmV0", "kid": "RS256"},
         {"kty": "RSA", "n": "!", "e": "AQAB", "kid": "RS256"},
+        published("RS256", RSA, "RS256", alg=["x"]),
+        published("RS256", RSA, "RS256", alg={"RS256": True}),
+        published("RS256", RSA, "RS256", alg="none"),
+        published("RS256", RSA, "RS256", kty=["RSA"]),
+        published("RS256", RSA, "RS256", n=5),
+        {"kty": "oct", "alg": "RS256", "kid": "RS256"},
+        {"kty": "oct", "alg": "HS256", "kid": "RS256"},
         "RS256",
     ],
 )
@@ -203,10 +222,103 @@ async def test_known_keys_outlive_a_provider_that_is_away(provider: Provider, mo
     monkeypatch.setattr(jwks, "_RETRY_S", 0.0)
     provider.answer = refuse
     assert await who(signed("RS256"), provider, keys) == "u_1"
+    await fetched(keys, provider)
     assert provider.asked == 2
     monkeypatch.setattr(jwks, "_STALE_S", 0.0)
     with pytest.raises(UnavailableError):
         await who(signed("RS256"), provider, keys)
+
+
+async def fetched(keys: Jwks, provider: Provider) -> None:
+    """Return when the fetch in the background has ended."""
+    fetching = keys._sets[provider.url].fetching
+    assert fetching is not None
+    async with asyncio.timeout(5):
+        await asyncio.wait([fetching])
+
+
+async def test_a_slow_provider_slows_no_token_whose_key_is_known(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "_TIMEOUT_S", 60.0)
+    keys = Jwks(allow_private=True)
+    assert await who(signed("RS256"), provider, keys) == "u_1"
+    monkeypatch.setattr(jwks, "_FRESH_S", 0.0)
+    monkeypatch.setattr(jwks, "_RETRY_S", 0.0)
+    provider.answer = provider.hang
+    provider.entries = [published("RS256", OTHER, "new")]
+    async with asyncio.timeout(5):
+        for _ in range(20):
+            assert await who(signed("RS256"), provider, keys) == "u_1"
+            await provider.until_asked(2)
+    provider.released.set()
+    await fetched(keys, provider)
+    assert provider.asked == 2
+    assert await who(signed("RS256", OTHER, "new"), provider, keys) == "u_1"
+    with pytest.raises(TokenInvalidError):
+        await who(signed("RS256"), provider, keys)
+    await keys.close()
+
+
+async def test_a_key_that_could_not_be_asked_for_is_not_called_wrong(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "_AGAIN_S", 0.0)
+    keys = Jwks(allow_private=True)
+    assert await who(signed("RS256"), provider, keys) == "u_1"
+    provider.answer = refuse
+    for _ in range(20):
+        with pytest.raises(UnavailableError):
+            await who(signed("RS256", OTHER, "new"), provider, keys)
+    assert await who(signed("RS256"), provider, keys) == "u_1"
+    assert provider.asked == 2
+    provider.answer = None
+    provider.entries = [published("RS256", OTHER, "new")]
+    monkeypatch.setattr(jwks, "_RETRY_S", 0.0)
+    assert await who(signed("RS256", OTHER, "new"), provider, keys) == "u_1"
+    with pytest.raises(TokenInvalidError):
+        await who(signed("RS256", OTHER, "made up"), provider, keys)
+
+
+async def test_after_a_failure_a_new_key_is_asked_for_soon(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks, "_AGAIN_S", 0.0)
+    keys = Jwks(allow_private=True)
+    assert await who(signed("RS256"), provider, keys) == "u_1"
+    provider.answer = refuse
+    with pytest.raises(UnavailableError):
+        await who(signed("RS256", OTHER, "new"), provider, keys)
+    monkeypatch.setattr(jwks, "_AGAIN_S", 10.0)
+    monkeypatch.setattr(jwks, "_RETRY_S", 0.0)
+    provider.answer = None
+    provider.entries = [published("RS256", OTHER, "new")]
+    assert await who(signed("RS256", OTHER, "new"), provider, keys) == "u_1"
+
+
+async def test_who_came_first_may_give_up_without_the_others(provider: Provider) -> None:
+    provider.answer = provider.hang
+    keys = Jwks(allow_private=True)
+    first, second = (asyncio.create_task(who(signed("RS256"), provider, keys)) for _ in range(2))
+    await provider.until_asked(1)
+    first.cancel()
+    await asyncio.wait([first])
+    provider.released.set()
+    assert await second == "u_1"
+    assert provider.asked == 1
+
+
+async def test_no_fetch_outlives_its_owner(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks, "_TIMEOUT_S", 60.0)
+    keys = Jwks(allow_private=True)
+    assert await who(signed("RS256"), provider, keys) == "u_1"
+    monkeypatch.setattr(jwks, "_AGAIN_S", 0.0)
+    provider.answer = provider.hang
+    waiting = asyncio.create_task(who(signed("RS256", OTHER, "new"), provider, keys))
+    await provider.until_asked(2)
+    async with asyncio.timeout(5):
+        await keys.close()
+        with pytest.raises(UnavailableError):
+            await waiting
+    await fetched(keys, provider)
 
 
 async def refuse(_: web.Request) -> web.Response:
@@ -217,7 +329,7 @@ async def refuse(_: web.Request) -> web.Response:
 
 
 async def slow(_: web.Request) -> web.Response:
-    await asyncio.sleep(5)
+    await asyncio.Event().wait()
     raise web.HTTPOk
 
 
@@ -289,14 +401,44 @@ async def test_refuses_a_url_inside_the_network_unless_it_is_allowed(provider: P
     assert provider.asked == 0
 
 
-async def test_a_name_that_leads_inside_is_refused_whatever_it_is_called() -> None:
-    resolver = PublicResolver()
-    with pytest.raises(OSError, match="inside the network"):
-        await resolver.resolve("localhost", 443)
-    connector = aiohttp.TCPConnector(resolver=PublicResolver())
-    async with aiohttp.ClientSession(connector=connector) as session:
-        with pytest.raises(aiohttp.ClientConnectorError):
-            await session.get("https://localhost:1/")
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "\uff11\uff12\uff17.\uff10.\uff10.\uff11",  # digits as wide as a Chinese character
+        "127\u30020\u30020\u30021",  # with its full stop
+        "\u2460\u2461\u2466.0.0.1",  # digits in circles
+        "localhost",
+        "\u24dbocalhost",
+    ],
+)
+async def test_connects_to_nothing_inside_the_network_however_it_is_spelt(host: str) -> None:
+    connected: list[str] = []
+
+    async def on_connect(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(host)
+        writer.close()
+
+    async with await asyncio.start_server(on_connect, "127.0.0.1", 0) as server:
+        url = f"https://{host}:{server.sockets[0].getsockname()[1]}/jwks.json"
+        with pytest.raises(JwksError):
+            await Jwks(allow_private=True)._fetch(url)
+        assert connected == [host]  # so it does lead there
+        with pytest.raises(JwksError, match="inside the network"):
+            await Jwks(allow_private=False)._fetch(url)
+        assert connected == [host]
+
+
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [
+        (socket.AF_INET, ("93.184.216.34", 443)),
+        (socket.AF_INET6, ("2606:2800:220:1::1", 443, 0, 0)),
+    ],
+)
+def test_may_connect_to_what_is_public(family: socket.AddressFamily, address: tuple[Any, ...]) -> None:
+    with jwks._open_if_public((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)) as opened:
+        assert (opened.family, opened.type) == (family, socket.SOCK_STREAM)
 
 
 @pytest.mark.parametrize(
@@ -304,6 +446,8 @@ async def test_a_name_that_leads_inside_is_refused_whatever_it_is_called() -> No
     [
         ("93.184.216.34", True),
         ("2606:2800:220:1::1", True),
+        ("::ffff:93.184.216.34", True),
+        ("64:ff9b::93.184.216.34", True),
         ("127.0.0.1", False),
         ("10.1.2.3", False),
         ("172.16.0.1", False),
@@ -318,6 +462,21 @@ async def test_a_name_that_leads_inside_is_refused_whatever_it_is_called() -> No
         ("::ffff:127.0.0.1", False),
         ("2002:7f00:1::", False),
         ("64:ff9b::7f00:1", False),
+        ("fec0::1", False),
+        ("ff0e::1", False),
+        ("fe80::1%lo", False),
+        ("64:ff9b::10.0.0.1", False),
+        ("64:ff9b:1::10.0.0.1", False),
+        ("64:ff9b:1::93.184.216.34", False),
+        ("::", False),
+        ("::127.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("2002:a00:1::1", False),
+        ("2001:0:7f00:1:0:0:80ff:fffe", False),
+        ("2001:db8::1", False),
+        ("3fff::1", False),
+        ("5f00::1", False),
+        ("192.0.0.192", False),
     ],
 )
 def test_tells_addresses_of_the_internet_from_others(address: str, public: bool) -> None:
