@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models import telemetry
-from models.errors import OutboxFullError, RateLimitedError, UnavailableError
+from models.errors import FieldError, OutboxFullError, RateLimitedError, UnavailableError, ValidationFailedError
 from models.queries import recover as sql
 from models.quotas import WINDOW_S, Quotas
 from models.states import Priority
@@ -45,8 +45,10 @@ class Admission:
     async def admit(self, backend: Backend, cost: int) -> dict[str, str]:
         """Let `cost` notifications or events in, and return the headers that say what is left of the key's quota.
 
-        Raises `RateLimitedError`. The headers are those of draft-ietf-httpapi-ratelimit-headers.
+        Raises `RateLimitedError`, or `ValidationFailedError` where waiting would not help. The headers are those of
+        draft-ietf-httpapi-ratelimit-headers.
         """
+        self._require_that_it_can_fit(cost)
         verdict = await self._quotas.take(backend.key_id, cost)
         if not self._quotas.amount:
             return {}
@@ -64,6 +66,12 @@ class Admission:
             )
             raise RateLimitedError(detail, retry_in_ms=verdict.retry_in_s * 1000, headers=headers)
         return headers
+
+    def _require_that_it_can_fit(self, cost: int) -> None:
+        most = self._quotas.amount
+        if most and cost > most:
+            detail = f"Send at most {most} at once: a key may send no more in {WINDOW_S} s; there are {cost}"
+            raise ValidationFailedError(errors=(FieldError("/notifications", "bulk_size", detail),))  # of a bulk
 
     def _name(self, backend: Backend) -> None:
         now = time.monotonic()

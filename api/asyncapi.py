@@ -50,7 +50,10 @@ def asyncapi() -> dict[str, Any]:
         "defaultContentType": "application/json",
         "servers": {
             "socket": {
-                "host": "localhost:8001",
+                "host": "{host}",
+                "variables": {
+                    "host": {"default": "localhost:8001", "description": "Host and port, as this installation has them"}
+                },
                 "pathname": "/socket.io/",
                 "protocol": "socketio",
                 "protocolVersion": "5",

@@ -14,7 +14,7 @@ from models.errors import (
     UnsupportedMediaTypeError,
     ValidationFailedError,
 )
-from models.fields import MAX_BODY_BYTES
+from models.fields import MAX_BODY_BYTES, explained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +94,7 @@ def field_errors(errors: Sequence[Any], start: int = 0) -> tuple[FieldError, ...
         FieldError(
             "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error["loc"][start:]),
             error["type"],
-            error["msg"][:1].upper() + error["msg"][1:],
+            explained(error),
         )
         for error in errors[:50]
     )

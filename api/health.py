@@ -31,7 +31,9 @@ async def ready(held: Held) -> Response:
             await (held.bus if name == "bus" else held.redis).ping()
         except Exception as error:  # noqa: BLE001  # whatever keeps Redis from answering is the answer here
             parts[name] = f"unreachable ({type(error).__name__}); notifications are accepted and arrive later"
-    healthy = parts["postgres"] == "ok"
+    if held.dead_tasks:
+        parts["tasks"] = f"dead: {', '.join(held.dead_tasks)}; restart this process"
+    healthy = parts["postgres"] == "ok" and not held.dead_tasks
     return Response(
         dumps({"status": "ok" if healthy else "failing", "parts": parts}), 200 if healthy else 503, media_type=JSON
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, cast
 
 import redis.asyncio
+import structlog
 from fastapi import Depends, Request
 
 from api.admission import Admission
@@ -27,6 +28,9 @@ from workers.celery_app import make_celery
 
 if TYPE_CHECKING:
     from models.settings import Settings
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +87,29 @@ class Resources:
         self.hints.start()
         self.pushes.start()
         for work in (self.tokens.revocations.read_regularly(), self.admission.watch_backlog()):
-            self.background.append(asyncio.create_task(work, name=repr(work)))
+            task = asyncio.create_task(work, name=getattr(work, "__qualname__", "task"))
+            task.add_done_callback(_report)
+            self.background.append(task)
+
+    @property
+    def dead_tasks(self) -> list[str]:
+        """What should run in the background and does not."""
+        return [task.get_name() for task in self.background if task.done()]
 
     async def close(self) -> None:
         """Stop what runs in the background, and close the connections."""
         await self.hints.stop()
         await self.pushes.stop()
         await end(self.background)
+        await self.tokens.close()
         await self.redis.aclose()
         await self.bus.aclose()
         await self.database.close()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a task of the API has died; it is not ready any more", task=task.get_name(), exc_info=error)
 
 
 async def get_resources(request: Request) -> Resources:

@@ -88,8 +88,8 @@ class RoomEvents:
     async def publish(self, draft: Draft) -> Published:
         """Commit an event and return its number.
 
-        Raises `UnavailableError` where Postgres cannot be reached, and then nothing was written;
-        `IdempotencyMismatchError`; `ValidationFailedError` where the database cannot store a value.
+        Raises `UnavailableError` where Postgres did not answer: it may have been written, and whoever asks again with
+        the same key finds out; `IdempotencyMismatchError`; `ValidationFailedError` where the database cannot store it.
         """
         return await self._publish(draft)
 

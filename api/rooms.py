@@ -31,7 +31,11 @@ def _require_domain(backend: Backend, room: str) -> None:
     status_code=202,
     response_model=RoomEventOut,
     summary="Say what happened to a room's entity",
-    openapi_extra=body(RoomEventIn) | header("Idempotency-Key", "The same key and body make one event of the room"),
+    openapi_extra=body(RoomEventIn)
+    | header(
+        "Idempotency-Key",
+        "The same key and body make one event for as long as it is kept, however busy the room for ten minutes",
+    ),
     responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
 )
 async def publish(room: Room, request: Request, held: Held, backend: Publisher) -> Response:

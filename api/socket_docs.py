@@ -14,6 +14,7 @@ from api.asyncapi import about, asyncapi
 from api.bodies import JSON
 from models.contracts import ArrivalEntry, ChangeEntry, Counts, Item, PresenceOut, RoomEntry
 from models.errors import socket_errors
+from models.fields import MAX_SEQ
 from models.socket_events import CLIENT_EVENTS, SERVER_EVENTS, Handshake, Refused, SocketError
 
 if TYPE_CHECKING:
@@ -118,13 +119,13 @@ def _properties(model: type[BaseModel]) -> list[tuple[str, str, str]]:
     schema = model.model_json_schema(by_alias=True)
     required = schema.get("required", ())
     return [
-        (name, _type(each), "" if name in required else "optional")
+        (name, _type(each), ", ".join([*([] if name in required else ["optional"]), *_bounds(each)]))
         for name, each in schema.get("properties", {}).items()
     ]
 
 
 def _property(name: str, kind: str, note: str) -> str:
-    return f"<tr><th><code>{escape(name)}</code></th><td>{escape(kind)} <small>{note}</small></td></tr>"
+    return f"<tr><th><code>{escape(name)}</code></th><td>{escape(kind)} <small>{escape(note)}</small></td></tr>"
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -147,6 +148,23 @@ def _type(schema: dict[str, Any]) -> str:
     return words
 
 
+def _bounds(schema: dict[str, Any]) -> list[str]:
+    """Return what restricts a value, and what stands for one that is left out."""
+    inner = [bound for each in schema.get("anyOf", ()) for bound in _bounds(each)]
+    inner += _bounds(schema["items"]) if "items" in schema else []
+    own = [text.format(schema[key]) for key, text in _BOUNDS.items() if key in schema and schema[key] != MAX_SEQ]
+    default = schema.get("default")
+    return [*own, *inner, *([] if default is None else [f"{default} by default"])]
+
+
+_BOUNDS = {
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "minItems": "at least {} of them",
+    "maxItems": "at most {} of them",
+    "maxLength": "at most {} characters",
+    "pattern": "{}",
+}
 _FORMATS = {"date-time": "time, RFC 3339 in UTC", "uuid": "UUID"}
 
 

@@ -23,6 +23,13 @@ class FieldError:
         return {"pointer": self.pointer, "code": self.code, "detail": self.detail}
 
 
+def _summary(errors: tuple[FieldError, ...]) -> str:
+    if not errors:
+        return ""
+    others = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return f"{errors[0].pointer}: {errors[0].detail}{others}" if errors[0].pointer else f"{errors[0].detail}{others}"
+
+
 class BellhopError(Exception):
     """Base of all refusals. Subclasses fix `status`, `code` and `title`; instances say the `detail`."""
 
@@ -39,8 +46,8 @@ class BellhopError(Exception):
         retry_after_s: int | None = None,
         extra: dict[str, object] | None = None,
     ) -> None:
-        super().__init__(detail or self.title)
-        self.detail = detail or self.title
+        self.detail = detail or _summary(errors) or self.title
+        super().__init__(self.detail)
         self.errors = errors
         self.retry_after_s = retry_after_s
         self.extra = extra or {}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_DATA_BYTES = 16 * 1024
 MAX_DATA_DEPTH = 32
@@ -26,6 +29,27 @@ MAX_GRANTS = 100
 MAX_WATCHED = 100
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+API_KEY_PREFIX = "bh_"
+
+_NAME = r"^[A-Za-z0-9._:@+-]{1,128}$"
+_TYPE = r"^[a-z0-9_-]+(\.[a-z0-9_-]+){1,4}$"
+_DOMAIN = r"^[a-z0-9_-]{1,64}$"
+_GRANT = r"^([A-Za-z0-9._:@+-]{1,128}|[A-Za-z0-9._:@+-]{0,127}\*)$"
+NAME_RULE = "1 to 128 of the characters A-Z a-z 0-9 . _ : @ + -"
+_RULES = {
+    _NAME: NAME_RULE,
+    _TYPE: "2 to 5 parts of a-z 0-9 _ - with dots between them, like shop.order.shipped",
+    _DOMAIN: "1 to 64 of the characters a-z 0-9 _ -",
+    _GRANT: f"{NAME_RULE}, or fewer and a * at the end",
+    TENANT_PATTERN: "1 to 63 of the characters a-z 0-9 _ -, the first of them a letter or a digit",
+}
+
+
+def explained(error: Mapping[str, Any]) -> str:
+    """Return what one of Pydantic's errors says, with a sentence in place of a regular expression."""
+    rule = _RULES.get(error.get("ctx", {}).get("pattern", ""))
+    text = f"must have {rule}" if rule else str(error["msg"])
+    return text[:1].upper() + text[1:]
 
 
 def _refuse_nul(value: str) -> str:
@@ -90,11 +114,11 @@ def _without_repeats(users: list[str]) -> list[str]:
     return list(dict.fromkeys(users))
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@+-]{1,128}$")]
-TypeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+){1,4}$", max_length=128)]
-Domain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+TypeName = Annotated[str, StringConstraints(pattern=_TYPE, max_length=128)]
+Domain = Annotated[str, StringConstraints(pattern=_DOMAIN)]
 Text = Annotated[str, AfterValidator(_refuse_nul)]
-Grant = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9._:@+-]{1,128}|[A-Za-z0-9._:@+-]{0,127}\*)$")]
+Grant = Annotated[str, StringConstraints(pattern=_GRANT)]
 Grants = Annotated[list[Grant], Field(max_length=MAX_GRANTS)]
 Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
 Data = Annotated[dict[str, Any], AfterValidator(_check_data)]

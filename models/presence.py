@@ -1,8 +1,8 @@
 """Whether users are online, as Redis says it now, and when those who are not were last seen, as Postgres remembers it.
 
 Every socket node keeps a set of its users, and notes about those among them who have several sockets there, or are away
-from all of them. A node that went away takes its users along only after a grace, in which they come back elsewhere
-without anybody noticing.
+from all of them. The users of a node that says nothing have until it counts as gone to come back elsewhere without
+anybody noticing; those of one that says goodbye, or is found to hear nothing, have a grace.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ class Seen:
 
     status: PresenceStatus
     last_seen_at: datetime | None
+
+    def at_least(self, at: datetime | None) -> Seen:
+        """Return the same of somebody of whom it is known, too, that they were here then."""
+        return self if at is None or (self.last_seen_at or at) > at else Seen(self.status, at)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the wire form."""
@@ -102,16 +106,22 @@ class PresenceStore:
         found |= {name.decode(): Host(name.decode(), now < at, at - self._ttl_s) for name, at in alive}
         return list(found.values())
 
-    async def look(self, users: Sequence[User], hosts: Sequence[Host] | None = None) -> list[Seen]:
+    async def look(self, users: Sequence[User]) -> list[Seen]:
         """Return what is known of these users, in that order. Raises `UnavailableError`."""
-        statuses, last = await self._look(users, await self.hosts() if hosts is None else hosts)
-        now = datetime.now(UTC)
-        offline = [nth for nth, status in enumerate(statuses) if status is PresenceStatus.OFFLINE]
-        remembered = await self._last_seen([users[nth] for nth in offline])
-        seen = [Seen(status, now) for status in statuses]
-        for nth, at in zip(offline, remembered, strict=True):
-            seen[nth] = Seen(PresenceStatus.OFFLINE, max(filter(None, (at, last[nth])), default=None))
+        seen = await self.look_now(users, await self.hosts())
+        offline = [nth for nth, each in enumerate(seen) if each.status is PresenceStatus.OFFLINE]
+        for nth, at in zip(offline, await self.last_seen([users[nth] for nth in offline]), strict=True):
+            seen[nth] = seen[nth].at_least(at)
         return seen
+
+    async def look_now(self, users: Sequence[User], hosts: Sequence[Host]) -> list[Seen]:
+        """Return what Redis knows of these users; see `last_seen` for those offline. Raises `UnavailableError`."""
+        statuses, last = await self._look(users, hosts)
+        now = datetime.now(UTC)
+        return [
+            Seen(status, at if status is PresenceStatus.OFFLINE else now)
+            for status, at in zip(statuses, last, strict=True)
+        ]
 
     async def _look(
         self, users: Sequence[User], hosts: Sequence[Host]
@@ -145,7 +155,8 @@ class PresenceStore:
             answers = iter(await pipeline.execute() if others else ())
         return sum(Note.read(note).sockets for held, note in zip(answers, answers, strict=True) if held)
 
-    async def _last_seen(self, users: Sequence[User]) -> list[datetime | None]:
+    async def last_seen(self, users: Sequence[User]) -> list[datetime | None]:
+        """Return when Postgres remembers these users to have been here. Raises `UnavailableError`."""
         found: list[datetime | None] = [None] * len(users)
         if users:
             asked = [{"ord": nth, "tenant": tenant, "user_id": user} for nth, (tenant, user) in enumerate(users)]

@@ -10,6 +10,8 @@ import structlog
 
 from models import telemetry
 from models.background import end
+from models.outage import Outage
+from models.pages import MAX_PAGE_BYTES
 from models.push import PRESENCE, Publisher, Push
 
 if TYPE_CHECKING:
@@ -22,13 +24,14 @@ _MOST_WAITING = 10_000  # past it Redis is away or hopelessly slow, and nodes ge
 
 
 class PushQueue:
-    """Publishes in the background. What Redis does not take is dropped: the socket nodes repair it from Postgres."""
+    """Publishes in the background. What Redis does not take is dropped: the socket nodes find out by themselves."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._publisher = Publisher(client)
         self._waiting: list[Push] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._outage = Outage(log, "pushes fail; the socket nodes find out from Postgres")
 
     def start(self) -> None:
         """Begin to publish."""
@@ -61,28 +64,47 @@ class PushQueue:
                 await self._publisher.publish(pushes)
         except (redis.RedisError, OSError, TimeoutError) as error:
             telemetry.push_failures.inc()
-            log.warning("push failed; the socket nodes will repair it", error=str(error) or type(error).__name__)
+            self._outage.goes_on(error)
+        else:
+            self._outage.is_over()
 
 
 def joined(pushes: Iterable[Push]) -> list[Push]:
-    """Put stretches of one room that follow each other together, and drop what says the same again. Pure."""
-    open_ends: dict[str, list[Push]] = {}
-    done: list[list[Push]] = []
+    """Put stretches of one room that follow each other together, up to a page, and drop what says the same again. Pure.
+
+    For what a `PushQueue` publishes: those of inboxes, which dispatchers publish, are whole packets.
+    """
+    open_ends: dict[str, _Stretch] = {}
+    done: list[_Stretch] = []
     for push in pushes:
         stretch = open_ends.get(push.key)
         if stretch and push.priority == PRESENCE:
             continue  # it was told to look already
-        if stretch and stretch[-1].last + 1 == push.first:
-            stretch.append(push)
+        if stretch and stretch.takes(push):
+            stretch.add(push)
         else:
-            open_ends[push.key] = stretch = [push]
+            open_ends[push.key] = stretch = _Stretch(push)
             done.append(stretch)
-    return [_as_one(stretch) for stretch in done]
+    return [stretch.as_one() for stretch in done]
 
 
-def _as_one(stretch: list[Push]) -> Push:
-    first, last = stretch[0], stretch[-1]
-    if first is last:
-        return first
-    packet = b",".join(push.packet for push in stretch)
-    return Push(first.key, first.first, last.last, packet, first.priority, first.accepted_at)
+class _Stretch:
+    """Pushes of one room that follow each other."""
+
+    def __init__(self, first: Push) -> None:
+        self._pushes = [first]
+        self._size = len(first.packet)
+
+    def takes(self, push: Push) -> bool:
+        return push.first == self._pushes[-1].last + 1 and self._size + len(push.packet) <= MAX_PAGE_BYTES
+
+    def add(self, push: Push) -> None:
+        self._pushes.append(push)
+        self._size += len(push.packet)
+
+    def as_one(self) -> Push:
+        first, last = self._pushes[0], self._pushes[-1]
+        if first is last:
+            return first
+        packet = b",".join(push.packet for push in self._pushes)
+        return Push(first.key, first.first, last.last, packet, first.priority, first.accepted_at)

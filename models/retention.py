@@ -29,7 +29,9 @@ class Retention:
     """Finds what holds for a room: the longest pattern that covers its name; without any, the defaults."""
 
     def __init__(self, by_room: Mapping[str, Kept]) -> None:
-        self._by_room = sorted(by_room.items(), key=lambda item: len(item[0].rstrip(ANY)), reverse=True)
+        self._by_room = sorted(
+            by_room.items(), key=lambda item: (len(item[0].rstrip(ANY)), ANY not in item[0]), reverse=True
+        )
 
     def of(self, room: str) -> Kept:
         """Return how much of this room is kept."""

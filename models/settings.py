@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     trim_interval_s: float = Field(5.0, gt=0, le=3600, description="How often old events of rooms are removed")
     head_check_interval_s: float = Field(2.0, gt=0, le=60)
     node_heartbeat_s: float = Field(2.0, gt=0, le=60)
-    node_ttl_s: float = Field(12.0, gt=0, le=300, description="When a node that says nothing counts as gone")
+    node_ttl_s: float = Field(9.0, gt=0, le=300, description="When a node that says nothing counts as gone")
     presence_grace_s: float = Field(
         5.0, ge=0, le=60, description="How long a user who left still counts as online, to come back unnoticed"
     )

@@ -12,8 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from models.contracts import ActionIn, ActionOut, Answer, Counts, Entry, LogPage, Message, PresenceOut, RoomEntry
-from models.fields import MAX_LOG_PAGE, Name, Seq, Watched
-from models.states import PresenceStatus
+from models.fields import MAX_LOG_PAGE, Name, Seq, Users
 
 _AT = "2026-03-01T12:00:00.250000Z"
 _LATER = "2026-03-01T13:00:00Z"
@@ -120,8 +119,9 @@ class PresenceFrame(PresenceOut):
 class ErrorFrame(Answer):
     """What the client sent as `event` was refused; where `event` is null, it was not an event that made trouble.
 
-    `token_expired`, `token_revoked` and `slow_consumer` come last: the connection is closed. `room` names the room that
-    the connection is not in, or no longer; `retry_in_ms` comes with `rate_limited`.
+    `token_expired`, `token_revoked` and `slow_consumer` come last: the connection is closed, and so it is after a
+    `rate_limited` without an event. `room` names the room that the connection is not in, or no longer, `user` whom it
+    does not watch, or no longer; `retry_in_ms` comes with `rate_limited`.
     """
 
     model_config = _example(code="rate_limited", detail="At most 100 events a second", event="sync", retry_in_ms=10)
@@ -201,7 +201,7 @@ class WatchIn(Message):
 
     model_config = _example(users=["u_2", "u_3"])
 
-    users: Watched
+    users: Users
 
 
 class UnwatchIn(Message):
@@ -209,7 +209,7 @@ class UnwatchIn(Message):
 
     model_config = _example(users=["u_3"])
 
-    users: Watched
+    users: Users
 
 
 class StatusIn(Message):
@@ -217,7 +217,7 @@ class StatusIn(Message):
 
     model_config = _example(status="away")
 
-    status: Literal[PresenceStatus.ONLINE, PresenceStatus.AWAY]
+    status: Literal["online", "away"]
 
 
 class RefreshIn(Message):

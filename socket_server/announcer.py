@@ -17,6 +17,7 @@ import structlog
 from models import redis_keys
 from models.background import Background
 from models.batching import Batcher
+from models.outage import Outage
 from models.presence import Note
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class Announcer:
         self._now = asyncio.Event()
         self._background = Background()
         self._missed = False  # something was not written: the sets may differ, though their sizes be right
+        self._writing = asyncio.Lock()
+        self._outage = Outage(log, "redis is away; it is not told who is here")
         self._withdrawn = False
         self._had_notes = False  # there may be notes in Redis
         self._announced = False
@@ -105,6 +108,11 @@ class Announcer:
 
     async def _update(self, keys: Sequence[str]) -> list[None]:
         """Write what the holdings say of these keys now. A failure is mended by the next heartbeat."""
+        async with self._writing:
+            await self._write(keys)
+        return [None] * len(keys)
+
+    async def _write(self, keys: Sequence[str]) -> None:
         here = [key for key in keys if key in self._holdings]
         gone = [key for key in keys if key not in self._holdings]
         try:
@@ -119,8 +127,9 @@ class Announcer:
                 await pipeline.execute()
         except (redis.RedisError, OSError, TimeoutError) as error:
             self._missed = True
-            log.warning("holdings not written; the next heartbeat will", error=str(error) or type(error).__name__)
-        return [None] * len(keys)
+            self._outage.goes_on(error)
+        else:
+            self._outage.is_over()
 
     def _write_notes(self, pipeline: redis.asyncio.client.Pipeline, keys: Sequence[str]) -> None:
         notes = self._holdings.notes_of(keys)
@@ -135,10 +144,7 @@ class Announcer:
 
     def update_soon(self, key: str) -> None:
         """Write what the holdings say of this key, and wait for nothing."""
-        self._background.run(self._update_later(key))
-
-    async def _update_later(self, key: str) -> None:
-        await self.update(key)
+        self._background.run(self.update(key))
 
     async def settle(self) -> None:
         """Return when all is written that is to be written soon."""
@@ -159,8 +165,9 @@ class Announcer:
             self._now.clear()
             try:
                 await self.announce()
+                self._outage.is_over()
             except (redis.RedisError, OSError) as error:
-                log.warning("heartbeat failed", error=str(error) or type(error).__name__)
+                self._outage.goes_on(error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._now.wait(), self._interval_s)
 
@@ -180,11 +187,11 @@ class Announcer:
             self._forgotten_at = time.monotonic()
         self._announced = True
         if self._missed or held != len(self._holdings) or noted != len(self._holdings.notes()):
-            self._missed = True
-            await self._rewrite()
-            self._missed = False
+            async with self._writing:  # else what is written beside it would be lost in it
+                await self._rewrite()
 
     async def _rewrite(self) -> None:
+        self._missed = True
         keys, notes = self._holdings.keys(), self._holdings.notes()
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.delete(self._set, self._notes)
@@ -195,11 +202,12 @@ class Announcer:
         pipeline.pexpire(self._set, self._kept_ms)
         pipeline.pexpire(self._notes, self._kept_ms)
         await pipeline.execute()
+        self._missed = False
         # while they were being written
         changed = set(keys) ^ set(self._holdings.keys())
         changed |= {key for key, _ in notes.items() ^ self._holdings.notes().items()}
         if changed:
-            await self._update(list(changed))
+            await self._write(list(changed))
 
     async def withdraw(self, *, within_s: float = 0.0) -> None:
         """Say that the node goes away within so long: no pushes from now on, and its users count as gone after that.

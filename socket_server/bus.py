@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import redis.asyncio
 import structlog
 
+from models.outage import Outage
 from models.push import decode
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Bus:
         self._on_resubscribed = on_resubscribed
         self._heard_at = time.monotonic()
         self.subscribed = asyncio.Event()
+        self._outage = Outage(log, "the bus is lost; what comes is found in Postgres meanwhile")
 
     @property
     def hears(self) -> bool:
@@ -65,7 +67,7 @@ class Bus:
                     await channel.subscribe(self._channel)
                     await self._read(channel)
             except (redis.RedisError, OSError) as error:
-                log.warning("bus lost; listening anew", error=str(error) or type(error).__name__)
+                self._outage.goes_on(error, channel=self._channel)
             self.subscribed.clear()
             await asyncio.sleep(_PAUSE_S)
 
@@ -80,6 +82,7 @@ class Bus:
             self._heard_at = time.monotonic()
             if message["type"] == "subscribe":
                 self.subscribed.set()
+                self._outage.is_over()
                 self._on_resubscribed()
             elif message["type"] == "message" and message["data"] != _PING:
                 await self._deliver(message["data"])
@@ -114,5 +117,5 @@ class Bus:
             try:
                 await self._redis.publish(self._channel, _PING)
             except (redis.RedisError, OSError) as error:
-                log.warning("cannot ping the bus", error=str(error) or type(error).__name__)
+                log.debug("cannot ping the bus", error=str(error) or type(error).__name__)
             await asyncio.sleep(_PING_INTERVAL_S)

@@ -30,14 +30,14 @@ class Crowding:
     async def require_room(self, token: UserToken) -> None:
         """Raise `TooManySocketsError` where a user has as many as they may.
 
-        Other nodes are asked only for users who are here already: a first socket costs nothing, and a few more than
-        the limit, one for each node at the most, may slip in.
+        Other nodes are asked only for users who are here already: a first socket costs nothing. On one node the limit
+        holds exactly, as the caller registers the socket in the same step; nodes that let some in at the same moment
+        do not know of each other's.
         """
         if not self._most or not (here := self._here(token)):
             return
-        if here < self._most:
-            here += await self._elsewhere(token)
-        if here >= self._most:
+        elsewhere = await self._elsewhere(token) if here < self._most else 0
+        if self._here(token) + elsewhere >= self._most:
             detail = f"A user may have {self._most} sockets open at once; close one of them first"
             raise TooManySocketsError(detail)
 

@@ -123,6 +123,7 @@ class Delivery:
             "expires_at": connection.token.expires_at,
         }
         self._server.send(connection, event_packet("ready", dumps(body)))
+        connection.ready = True
         telemetry.frames_sent.labels(self._node, "ready").inc()
 
     def _close_too_far_behind(self, stream: Stream) -> None:

@@ -17,6 +17,7 @@ import redis.asyncio
 import structlog
 
 from models import telemetry
+from models.outage import Outage
 from models.redis_keys import user_key
 from models.tenants import DEFAULT_TENANT
 from socket_server.outgoing import Prepared
@@ -45,6 +46,7 @@ class Emitters:
         self._node = node
         self._frames = telemetry.frames_sent.labels(node, "emitted")
         self.subscribed = asyncio.Event()
+        self._outage = Outage(log, "emitters are not heard")
 
     async def listen(self) -> None:
         """Listen for ever."""
@@ -54,7 +56,7 @@ class Emitters:
                     await channel.psubscribe(self._pattern)
                     await self._read(channel)
             except (redis.RedisError, OSError) as error:
-                log.warning("emitters are not heard; listening anew", error=str(error) or type(error).__name__)
+                self._outage.goes_on(error)
             self.subscribed.clear()
             await asyncio.sleep(_PAUSE_S)
 
@@ -72,6 +74,7 @@ class Emitters:
             silent = False
             if message["type"] == "psubscribe":
                 self.subscribed.set()
+                self._outage.is_over()
             elif message["type"] == "pmessage":
                 self._take(message["data"])
 
@@ -85,7 +88,7 @@ class Emitters:
         prepared = Prepared(packet)
         for key in keys:
             for connection in list(self._registry.of_user(key)):
-                if connection.outgoing.full_to(1.0):
+                if not connection.ready or connection.outgoing.full_to(1.0):
                     telemetry.drops.labels(self._node, "emitted").inc()
                 else:
                     connection.outgoing.send_prepared(prepared)

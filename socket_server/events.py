@@ -8,8 +8,8 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from models.errors import UnknownEventError, ValidationFailedError
+from models.fields import explained
 from models.socket_events import CLIENT_EVENTS
-from models.states import PresenceStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -101,7 +101,7 @@ class ClientEvents:
         return {}
 
     async def _status(self, connection: Connection, given: StatusIn) -> Answer:
-        self._presence.set_away(connection, away=given.status is PresenceStatus.AWAY)
+        self._presence.set_away(connection, away=given.status == "away")
         return {}
 
     async def _refresh(self, connection: Connection, given: RefreshIn) -> Answer:
@@ -131,4 +131,4 @@ def checked(model: type[Event], value: object) -> Event:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ValidationFailedError(f"{where}: {first['msg']}" if where else first["msg"]) from error
+        raise ValidationFailedError(f"{where}: {explained(first)}" if where else explained(first)) from error

@@ -62,6 +62,8 @@ class Lifetimes:
                 self._close(connection, TokenRevokedError())
 
     def _warn(self, connection: Connection) -> None:
+        if not connection.ready:  # `ready`, which comes first, says when the token ends
+            return
         expires_at = connection.token.expires_at
         self._server.send(connection, event_packet("expiring", dumps({"expires_at": expires_at})))
         telemetry.frames_sent.labels(self._node, "expiring").inc()

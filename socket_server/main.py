@@ -99,7 +99,9 @@ def create_app(settings: Settings) -> Application:
         store=presence_store,
         pushes=pushes,
     )
-    watching = Watching(store=presence_store, holdings=holdings, announcer=announcer, node_id=node_id, node=label)
+    watching = Watching(
+        server=server, store=presence_store, holdings=holdings, announcer=announcer, node_id=node_id, node=label
+    )
     tokens = TokenVerifier(database, settings)
     lifetimes = Lifetimes(settings=settings, server=server, registry=registry, node=label)
     receipts = Receipts(database, label, settings.ack_flush_interval_s)
@@ -149,6 +151,7 @@ def create_app(settings: Settings) -> Application:
         node.start()
         yield
         await node.stop()
+        await tokens.close()
         await pushes.stop()
         await ears.aclose()
         await bus.aclose()
@@ -179,5 +182,6 @@ def create_app(settings: Settings) -> Application:
         per_s=settings.connects_per_address_per_s,
         trusted_proxies=settings.trusted_proxies,
         node=label,
+        draining=lambda: node.draining,
     )
     return Application(door, node)

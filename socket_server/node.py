@@ -20,6 +20,7 @@ from models.errors import (
     UnavailableError,
 )
 from models.frames import dumps, event_packet
+from models.outage import Outage
 from models.socket_events import Handshake
 from socket_server.events import checked
 from socket_server.rate import TokenBucket
@@ -110,13 +111,12 @@ class Node:
     async def connect(self, eio_sid: str, _environ: dict[str, Any], auth: object) -> Connection:
         """Check a handshake. Raises `BellhopError`."""
         try:
-            if self.draining:
-                detail = "This node is going away; connect again"
-                raise UnavailableError(detail)
+            self._require_not_draining()
             handshake = _handshake(auth)
             token = await self._tokens.verify(handshake.token)
             await self._crowding.require_room(token)
             self._tokens.revocations.require_still_valid(token)
+            self._require_not_draining()
             transport = self._server.eio.sockets.get(eio_sid)
             if transport is None:
                 raise UnavailableError
@@ -136,6 +136,11 @@ class Node:
         self._presence.arrived(connection)
         self._sockets.set(len(self._registry))
         return connection
+
+    def _require_not_draining(self) -> None:
+        if self.draining:
+            detail = "This node is going away; connect again"
+            raise UnavailableError(detail)
 
     def connected(self, connection: Connection) -> None:
         """Start the stream of a connection whose CONNECT packet is on its way."""
@@ -161,10 +166,11 @@ class Node:
 
     async def event(self, connection: Connection, name: str, arguments: list[Any]) -> dict[str, Any]:
         """Answer a client event. Raises `BellhopError`."""
-        await self._take_token(connection)
-        if not await self._replay.has_room(connection):  # answers, too, wait for a client that does not read
-            return {}
-        return await self._events.answer(connection, name, arguments)
+        async with connection.turn:  # a client that polls may send several at once
+            await self._take_token(connection)
+            if not await self._replay.has_room(connection):  # answers, too, wait for a client that does not read
+                return {}
+            return await self._events.answer(connection, name, arguments)
 
     async def _take_token(self, connection: Connection) -> None:
         """Let the event through, or raise `RateLimitedError`."""
@@ -178,10 +184,10 @@ class Node:
             detail = f"At most {self._settings.user_events_per_s:g} events a second on all of a user's connections"
             raise RateLimitedError(detail, retry_in_ms=max(1, math.ceil(verdict.reset_in_s * 1000)))
 
-    async def abuse(self, connection: Connection, error: BellhopError) -> bool:
+    def abuse(self, connection: Connection, error: BellhopError) -> bool:
         """Count a refusal; return whether the connection has had too many of late."""
         telemetry.refusals.labels(self.name, error.code).inc()
-        if not connection.refusals.take():
+        if isinstance(error, UnavailableError) or not connection.refusals.take():
             return False
         telemetry.drops.labels(self.name, "abuse").inc()
         log.warning("closing a connection after many refusals", user=connection.token.user, code=error.code)
@@ -192,6 +198,7 @@ class Node:
     def check_soon(self) -> None:
         """Announce the node and compare heads without waiting for the next turn: Redis may have lost something."""
         self._announcer.announce_soon()
+        self._watching.look_soon()
         self._check_now.set()
 
     def start(self) -> None:
@@ -206,7 +213,8 @@ class Node:
         self._run(self._check_heads())
         self._run(self._receipts.write_regularly())
         self._run(self._presence.write_later())
-        self._run(self._watching.run())
+        self._run(self._watching.tell())
+        self._run(self._watching.look())
         self._run(self._reaper.run())
         self._tokens.revocations.on_new = self._lifetimes.on_revocation
         self._run(self._tokens.revocations.read_regularly())
@@ -222,6 +230,7 @@ class Node:
         await self._announcer.beat()
 
     async def _check_heads(self) -> None:
+        outage = Outage(log, "postgres is away; heads are not checked")
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._check_now.wait(), self._settings.head_check_interval_s)
@@ -230,9 +239,12 @@ class Node:
             try:
                 repaired = await self._delivery.check_heads(at_once=at_once)
                 rooms = await self._rooms.check_heads(at_once=at_once)
-            except UnavailableError:
-                log.warning("postgres is away; heads are not checked")
+                outage.is_over()
+            except UnavailableError as error:
+                outage.goes_on(error)
                 await asyncio.sleep(1)
+                if at_once:
+                    self._check_now.set()
                 continue
             if repaired or rooms:
                 log.info("repaired what had missed something", connections=repaired, rooms=rooms)
@@ -256,8 +268,11 @@ class Node:
         self.draining = True
         connections = list(self._registry.connections())
         spread_s = min(self._settings.drain_s, len(connections) / 200)
+        log.info("draining", connections=len(connections), over_s=round(spread_s, 2))
         await self._announcer.withdraw(within_s=spread_s)
         for connection in connections:
+            if not connection.ready:
+                continue
             reconnect_in_ms = int(random.uniform(0, spread_s + 0.2) * 1000)  # noqa: S311  # spreads load, hides nothing
             self._server.send(connection, event_packet("drain", dumps({"reconnect_in_ms": reconnect_in_ms})))
         slices = max(1, int(spread_s / _SLICE_S))
@@ -267,6 +282,7 @@ class Node:
             await asyncio.sleep(_SLICE_S)
         with contextlib.suppress(UnavailableError):  # acks are hints: the clients' own numbers count
             await self._receipts.write()
+        log.info("drained")
 
     async def stop(self) -> None:
         """End what runs beside the connections."""

@@ -15,6 +15,7 @@ import structlog
 from models.background import Background
 from models.batching import Batcher
 from models.errors import UnavailableError
+from models.outage import Outage
 from models.presence import Note
 from models.push import presence_push
 from models.redis_keys import watch_key
@@ -55,6 +56,7 @@ class Presence:
         self._pushes = pushes
         self._leaving: dict[str, tuple[float, asyncio.TimerHandle]] = {}  # since when, by user
         self._unwritten: dict[str, float] = {}  # what Postgres was not there for
+        self._outage = Outage(log, "postgres is away; when users were last seen is written later")
         self._background = Background()
         self._depart = Batcher[tuple[str, float], None](self._depart_together, limit=_TOGETHER)
 
@@ -96,13 +98,13 @@ class Presence:
 
     def _gone(self, key: str) -> None:
         since, _ = self._leaving.pop(key)
-        self._background.run(self._depart_one(key, since))
-
-    async def _depart_one(self, key: str, since: float) -> None:
-        await self._depart((key, since))
+        self._background.run(self._depart((key, since)))
 
     async def _depart_together(self, gone: Sequence[tuple[str, float]]) -> list[None]:
-        await self._record(dict(gone))  # first, so that whoever learns that they are gone learns since when
+        if self._unwritten:  # Postgres is away, and watchers should not wait for it
+            self._unwritten |= dict(gone)
+        else:
+            await self._record(dict(gone))  # first, so that whoever learns that they are gone learns since when
         keys = [key for key, _ in gone if key not in self._registry and key not in self._leaving]
         for key in keys:
             self._holdings.release(key)
@@ -115,12 +117,15 @@ class Presence:
         self._pushes.put([_look_at(key)])
 
     async def _record(self, seen: dict[str, float]) -> None:
+        now = self._unwritten | seen
         try:
-            await self._store.record((self._unwritten | seen).items())
-            self._unwritten.clear()
-        except UnavailableError:
-            log.warning("postgres is away; when users were last seen is written later", users=len(seen))
+            await self._store.record(now.items())
+        except UnavailableError as error:
+            self._outage.goes_on(error)
             self._unwritten |= seen
+        else:
+            self._outage.is_over()
+            self._unwritten = {key: at for key, at in self._unwritten.items() if now.get(key) != at}
 
     async def write_later(self) -> None:
         """Try again to write what Postgres was not there for, for ever."""

@@ -1,10 +1,11 @@
 """Who is connected to this node. Our own, so that a disconnect costs nothing and a push finds its sockets by user.
 
-Invariant: a connection is in the registry from its accepted handshake until its transport is closed, and only then.
+Invariant: a connection is in the registry from its accepted handshake until it leaves or its transport is closed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from models.redis_keys import user_key
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Collection, Iterable
 
     from engineio.async_socket import AsyncSocket
@@ -44,7 +44,7 @@ class Stream:
     tenant: str
     name: str  # of the user or the room
     sent: int = 0
-    known_head: int = 0  # the highest number that a push has told of
+    known_head: int = 0  # the highest number that it was heard of
     behind_since_check: int = 0  # the head that the last check found it short of
     live: bool = False
     closed: bool = False  # it was left, or its connection is closed
@@ -69,8 +69,11 @@ class Connection:
     since: int | None
     events: TokenBucket  # one for each client event
     refusals: TokenBucket  # one for each event that is refused; when it is empty the connection is closed
+    ready: bool = False  # it was told where it goes on from; nothing comes before that
     closed: bool = False
     away: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # events are answered one after the other
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # one page at a time waits for it to have room
     outgoing: Outgoing = field(init=False)  # what waits for the client to read
     inbox: Stream = field(init=False)
     rooms: dict[str, Stream] = field(default_factory=dict)  # by name
@@ -115,10 +118,6 @@ class Registry:
             if not theirs:
                 del self._by_user[connection.key]
         return connection
-
-    def get(self, eio_sid: str) -> Connection | None:
-        """Return the connection of an Engine.IO session."""
-        return self._by_eio_sid.get(eio_sid)
 
     def of_user(self, user: str) -> Collection[Connection]:
         """Return a user's connections."""

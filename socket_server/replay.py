@@ -70,29 +70,34 @@ class Replay:
 
     async def to_head(self, stream: Stream, source: Source) -> None:
         """Send pages until the stream is at the head, and make it live."""
-        frames = telemetry.frames_sent.labels(self._node, source.event)
-        while not stream.closed:
-            if not await self.has_room(stream.connection):
-                return
-            try:
-                page = await source.page(stream.tenant, stream.name, stream.sent, _PAGE)
-            except UnavailableError:
+        while not (stream.closed or stream.live):
+            async with stream.connection.reading:  # its other streams wait: together they would pass its bounds
+                if not await self.has_room(stream.connection):
+                    return
+                got_on = await self._send_page(stream, source)
+            if not got_on:
                 await asyncio.sleep(PAUSE_S)
-                continue
-            if stream.closed:
-                return
-            if page.reset:
-                source.too_far_behind(stream)
-                return
-            if page.last > stream.sent:
-                self._server.send(stream.connection, page.packet())
-                frames.inc()
-                stream.sent = page.last
-            elif stream.known_head > page.head:  # Postgres knows less than it once told: it came back from a copy
-                await asyncio.sleep(PAUSE_S)
-            if stream.sent >= page.head and stream.sent >= stream.known_head:
-                stream.live = True
-                return
+
+    async def _send_page(self, stream: Stream, source: Source) -> bool:
+        """Send what comes next, and make the stream live where that is all. False where it is better to wait a bit."""
+        try:
+            page = await source.page(stream.tenant, stream.name, stream.sent, _PAGE)
+        except UnavailableError:
+            return False
+        if stream.closed:
+            return True
+        if page.reset:
+            source.too_far_behind(stream)
+            stream.closed = True
+            return True
+        got_on = page.last > stream.sent
+        if got_on:
+            self._server.send(stream.connection, page.packet())
+            telemetry.frames_sent.labels(self._node, source.event).inc()
+            stream.sent = page.last
+        # Where Postgres knows less than it once told, it came back from a copy.
+        stream.live = stream.sent >= page.head and stream.sent >= stream.known_head
+        return got_on or stream.live
 
     async def has_room(self, connection: Connection) -> bool:
         """Wait until the client has read most of what was sent; close it, and return False, where it does not."""
@@ -111,4 +116,4 @@ class Replay:
                 self._server.close_soon(connection.eio_sid)
                 return False
             await asyncio.sleep(_LOOK_S)
-        return True
+        return not connection.closed

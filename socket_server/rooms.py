@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 _SLICE = 256  # sockets, until inboxes have their turn
 _CROSSING_S = 0.03  # pushes of two processes that crossed: the missing one is about to come
 _PAGE = 500
+_MOST_WAITING_BYTES = 8 * MAX_PAGE_BYTES
 _HEADS_PER_QUERY = 2_000
 
 
@@ -54,6 +55,7 @@ class Room:
     members: set[Stream] = field(default_factory=set)
     sent: int | None = None
     waiting: list[Push] = field(default_factory=list)
+    waiting_bytes: int = 0
     head: int = 0  # as the last check found it
     behind_since_check: int = 0
     task: asyncio.Task[None] | None = None
@@ -62,6 +64,14 @@ class Room:
     def is_behind(self) -> bool:
         """Whether there is something to send."""
         return self.sent is not None and (bool(self.waiting) or self.head > self.sent)
+
+    def take(self, push: Push) -> None:
+        """Keep a push until its turn comes; where too much waits, Postgres has it."""
+        self.waiting.append(push)
+        self.waiting_bytes += len(push.packet)
+        if self.waiting_bytes > _MOST_WAITING_BYTES:
+            self.head = max(self.head, *(each.last for each in self.waiting))
+            self.waiting, self.waiting_bytes = [], 0
 
     def take_next(self) -> list[Push]:
         """Take, of what waits, the stretches that follow `sent` without a gap; drop what was sent before."""
@@ -74,7 +84,7 @@ class Room:
                 last, size = push.last, size + len(push.packet)
             elif push.last > last:
                 left.append(push)
-        self.waiting = left
+        self.waiting, self.waiting_bytes = left, sum(len(push.packet) for push in left)
         return taken
 
 
@@ -117,21 +127,23 @@ class Rooms:
         """
         if not granted(connection.token.rooms, wanted.room):
             raise _not_granted(wanted.room)
-        if (before := connection.rooms.get(wanted.room)) is not None:
-            self._remove(before)
-        elif len(connection.rooms) >= self._most:
+        if wanted.room not in connection.rooms and len(connection.rooms) >= self._most:
             detail = f"A connection may be in {self._most} rooms at once; leave one, or open another connection"
-            raise TooManyRoomsError(detail)
+            raise TooManyRoomsError(detail, extra={"room": wanted.room})
         stream, room = self._enter(connection, wanted.room)
         try:
             # First Redis, then the head: what is committed after the head was read finds this node in Redis.
             await self._announcer.update(room.key)
             head = await self._store.head((stream.tenant, stream.name))
-        except UnavailableError:
+        except (UnavailableError, asyncio.CancelledError):
             self._remove(stream)
             raise
-        if stream.closed:  # the connection ended meanwhile, or lost its grant
+        if connection.closed:
+            self._remove(stream)
             raise _not_granted(wanted.room)
+        if (before := connection.rooms.get(wanted.room)) is not None:
+            self._remove(before)
+        connection.rooms[wanted.room] = stream
         since = wanted.since
         reset = since is not None and (since > head.head or since < head.floor)
         stream.sent = head.head if since is None or reset else since
@@ -146,6 +158,7 @@ class Rooms:
         return {"seq": stream.sent, "head": head.head, "reset": reset}
 
     def _enter(self, connection: Connection, name: str) -> tuple[Stream, Room]:
+        """Let the room know of a new stream, which is not the connection's yet: it may have one already."""
         tenant = connection.token.tenant
         stream = Stream(connection, room_key(tenant, name), tenant, name)
         room = self._rooms.get(stream.key)
@@ -153,7 +166,6 @@ class Rooms:
             room = self._rooms[stream.key] = Room(stream.key, tenant, name)
             self._holdings.hold(room.key)
         room.members.add(stream)
-        connection.rooms[name] = stream
         return stream, room
 
     def leave(self, connection: Connection, name: str) -> None:
@@ -175,8 +187,11 @@ class Rooms:
 
     def _remove(self, stream: Stream) -> None:
         stream.close()
-        stream.connection.rooms.pop(stream.name, None)
-        room = self._rooms[stream.key]
+        if stream.connection.rooms.get(stream.name) is stream:
+            del stream.connection.rooms[stream.name]
+        room = self._rooms.get(stream.key)
+        if room is None:
+            return
         room.members.discard(stream)
         if not room.members:
             del self._rooms[room.key]
@@ -195,7 +210,7 @@ class Rooms:
     def on_push(self, push: Push) -> None:
         """Note what happened in a room; its members get it now or in a moment."""
         if (room := self._rooms.get(push.key)) is not None:
-            room.waiting.append(push)
+            room.take(push)
             self._send_soon(room)
 
     def _send_soon(self, room: Room) -> None:

@@ -9,6 +9,8 @@ transports that never authenticate are closed. Written for python-socketio 5.18 
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -16,7 +18,14 @@ import socketio
 import structlog
 from engineio.packet import MESSAGE, Packet
 
-from models.errors import BellhopError, MessageTooLargeError, UnknownEventError, ValidationFailedError
+from models.errors import (
+    BellhopError,
+    MessageTooLargeError,
+    RateLimitedError,
+    UnavailableError,
+    UnknownEventError,
+    ValidationFailedError,
+)
 from models.fields import MAX_SOCKET_MESSAGE_BYTES
 from socket_server.outgoing import Outgoing
 from socket_server.websocket import WebSocketTransport
@@ -30,8 +39,22 @@ log = structlog.get_logger(__name__)
 
 _UNAUTHENTICATED_S = 5.0
 _CONNECT_TIMEOUT_S = 5.0
+_PENANCE_MS = 10_000  # what a client is asked to wait when too much of what it sent was refused
 _HARD_LIMIT = 4 * MAX_SOCKET_MESSAGE_BYTES  # past it the transport is closed; up to it the client is told
 _ROOT = "/"
+_ACK_ID = re.compile(r"(?:2|5\d{1,9}-)(?:/,)?(\d{1,9})\[")  # of an event, or of one with attachments
+
+
+def _engineio_log() -> logging.Logger:
+    """Return Engine.IO's logger, for failures only: it calls requests of unknown sessions errors, too."""
+    logger = logging.getLogger("engineio.server")
+    logger.setLevel(logging.ERROR)
+    logger.addFilter(_failures_only)
+    return logger
+
+
+def _failures_only(record: logging.LogRecord) -> bool:
+    return record.exc_info is not None
 
 
 class Json:
@@ -63,7 +86,7 @@ class Handler(Protocol):
     async def event(self, connection: Connection, name: str, arguments: list[Any]) -> dict[str, Any]:
         """Return the answer to a client event. Raises `BellhopError`."""
 
-    async def abuse(self, connection: Connection, error: BellhopError) -> bool:
+    def abuse(self, connection: Connection, error: BellhopError) -> bool:
         """Note a refusal; return whether the connection has had too many of them."""
 
 
@@ -76,7 +99,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
             async_mode="asgi",
             json=Json,
             logger=False,
-            engineio_logger=False,
+            engineio_logger=_engineio_log(),
             cors_allowed_origins="*" if "*" in cors_origins else origins,
             async_handlers=False,
             namespaces=[_ROOT],
@@ -142,8 +165,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
         if transport is None:
             return
         if (namespace or _ROOT) != _ROOT:
-            refusal = Packet(MESSAGE, f'4{namespace},{{"message":"Unable to connect"}}')
-            transport.queue.put_nowait(refusal)
+            detail = {"code": ValidationFailedError.code, "detail": "There is no namespace but /"}
+            self._refuse_connection(transport, "No such namespace", detail, f"{namespace},")
             return
         if eio_sid in self._connections or eio_sid in self._connecting:
             return  # a second CONNECT on the same transport
@@ -156,19 +179,22 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
         except TimeoutError:
             detail = {"code": "unavailable", "detail": "The handshake took too long; try again"}
             self._refuse_connection(transport, "Try again", detail)
+        except Exception:
+            log.exception("a handshake failed for a reason that nobody foresaw")
+            detail = {"code": UnavailableError.code, "detail": "Something went wrong on the server; try again"}
+            self._refuse_connection(transport, "Try again", detail)
         else:
             self._connections[eio_sid] = connection
-            if eio_sid not in self.eio.sockets:  # it closed while its handshake was being checked
-                self._forget(eio_sid)
-                return
             self.send(connection, b'0{"sid":"%b"}' % connection.session.encode())
             self.handler.connected(connection)
         finally:
             self._connecting.discard(eio_sid)
 
-    def _refuse_connection(self, transport: AsyncSocket, message: str, data: dict[str, Any]) -> None:
+    def _refuse_connection(
+        self, transport: AsyncSocket, message: str, data: dict[str, Any], namespace: str = ""
+    ) -> None:
         body = orjson.dumps({"message": message, "data": data}).decode()
-        transport.queue.put_nowait(Packet(MESSAGE, f"4{body}"))
+        transport.queue.put_nowait(Packet(MESSAGE, f"4{namespace}{body}"))
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
         connection = self._connections.get(eio_sid)
@@ -189,20 +215,23 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
             if connection is None:
                 await self.close(eio_sid)
             else:
-                await self._refuse(connection, error, None, None)
+                await self._refuse(connection, error, None, _ack_id(data))
 
     async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: Any) -> None:  # noqa: A002, ANN401
         connection = self._connections.get(eio_sid)
         if connection is None or (namespace or _ROOT) != _ROOT:
             return
         name = data[0] if isinstance(data, list) and data and isinstance(data[0], str) else None
+        if name is None:
+            await self._refuse(connection, UnknownEventError("An event needs a name"), None, id)
+            return
         try:
-            if name is None:
-                detail = "An event needs a name"
-                raise UnknownEventError(detail)
             answer = await self.handler.event(connection, name, data[1:])
         except BellhopError as error:
             await self._refuse(connection, error, name, id)
+        except Exception:
+            log.exception("an event failed for a reason that nobody foresaw", name=name, session=connection.session)
+            await self._refuse(connection, UnavailableError("Something went wrong on the server; try again"), name, id)
         else:
             if id is not None:
                 self._answer(connection, id, answer)
@@ -214,7 +243,9 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
         if ack_id is not None:
             self._answer(connection, ack_id, {"ok": False, "error": error.as_socket_error()})
         self.send_error(connection, error, event)
-        if await self.handler.abuse(connection, error):
+        if self.handler.abuse(connection, error):
+            detail = "Too much of what you sent was refused, and the connection is closed; wait before you come back"
+            self.send_error(connection, RateLimitedError(detail, retry_in_ms=_PENANCE_MS), None)
             await self.close(connection.eio_sid)
 
     async def _handle_ack(self, eio_sid: str, namespace: str | None, id: int, data: Any) -> None:  # noqa: A002, ANN401
@@ -236,3 +267,9 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no 
     def _forget(self, eio_sid: str) -> None:
         if self._connections.pop(eio_sid, None) is not None:
             self.handler.disconnected(eio_sid)
+
+
+def _ack_id(message: str | bytes) -> int | None:
+    """Return by which number a message that is not read any further wants to be answered."""
+    found = _ACK_ID.match(message) if isinstance(message, str) else None
+    return int(found[1]) if found else None

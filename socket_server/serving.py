@@ -18,29 +18,34 @@ if TYPE_CHECKING:
     from socket_server.main import Application
     from socket_server.node import Node
 
-_HEAD_S = 10.0  # for the head of a request to come
+_REQUEST_S = 10.0  # for all of a request to come
 _CLOSE_S = 3.0  # for clients to read the last that they were sent; those who read nothing keep no node from ending
 _MOST_BYTES = 512 * 1024
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Uvicorn's, which waits for ever for the rest of a request's head: this one hangs up."""
+    """Uvicorn's, which waits for ever for the rest of a request: this one hangs up."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self._patience = self.loop.call_later(_HEAD_S, transport.abort)
+        self._patience = self.loop.call_later(_REQUEST_S, transport.abort)
 
     def on_message_begin(self) -> None:
-        """Begin to wait for the rest of a request's head."""
+        """Begin to wait for the rest of a request."""
         self._patience.cancel()
-        self._patience = self.loop.call_later(_HEAD_S, self.transport.abort)
+        self._patience = self.loop.call_later(_REQUEST_S, self.transport.abort)
         super().on_message_begin()
 
-    def on_headers_complete(self) -> None:
+    def on_message_complete(self) -> None:
         """Wait no longer: everything else has bounds of its own."""
         self._patience.cancel()
-        super().on_headers_complete()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Wait no longer."""
+        self._patience.cancel()
+        super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""

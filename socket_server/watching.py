@@ -8,7 +8,6 @@ Invariant: looks follow each other, so a watched user's status never goes back t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from models.errors import NotGrantedError, TooManyWatchedError, UnavailableError
 from models.fields import MAX_WATCHED
 from models.frames import dumps, event_packet
 from models.grants import granted
+from models.outage import Outage
 from models.redis_keys import watch_key
 from models.states import PresenceStatus
 from socket_server.outgoing import Prepared
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from models.push import Push
     from socket_server.announcer import Announcer, Holdings
     from socket_server.registry import Connection
+    from socket_server.server import Server
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +58,16 @@ class Watching:
     """All who are watched here."""
 
     def __init__(  # the composition root hands over each part by name
-        self, *, store: PresenceStore, holdings: Holdings, announcer: Announcer, node_id: str, node: str
+        self,
+        *,
+        server: Server,
+        store: PresenceStore,
+        holdings: Holdings,
+        announcer: Announcer,
+        node_id: str,
+        node: str,
     ) -> None:
+        self._server = server
         self._store = store
         self._holdings = holdings
         self._announcer = announcer
@@ -67,7 +76,8 @@ class Watching:
         self._changed: dict[Watched, None] = {}
         self._behind: dict[Connection, set[Watched]] = {}  # who did not read, and what they were not told
         self._wake = asyncio.Event()
-        self._look = Batcher[Watched, None](self._look_together, limit=_TOGETHER)
+        self._look = Batcher[tuple[Watched, bool], None](self._look_together, limit=_TOGETHER)
+        self._outage = Outage(log, "it cannot be found out who is online; the next look will")
         self._background = Background()
         self._hosts: set[tuple[str, bool]] = set()  # and whether each counts
         self._looked_at = float("-inf")
@@ -83,18 +93,18 @@ class Watching:
         """
         for user in users:
             if not granted(connection.token.watch, user):
-                detail = f"The token does not grant to watch {user}; ask your backend for one that does"
-                raise NotGrantedError(detail, extra={"user": user})
+                raise _not_granted(user)
         if len(connection.watched.union(users)) > MAX_WATCHED:
             detail = f"A connection may watch {MAX_WATCHED} users at once; unwatch some, or open another connection"
             raise TooManyWatchedError(detail)
+        added = [user for user in users if user not in connection.watched]
         watched = [self._enter(connection, user) for user in users]
         try:
             # First Redis, then the look: what changes after the look finds this node in Redis.
             await asyncio.gather(*(self._announcer.update(watch_key(each.tenant, each.user)) for each in watched))
-            await asyncio.gather(*(self._look(each) for each in watched))
+            await asyncio.gather(*(self._look((each, True)) for each in watched))
         except UnavailableError:
-            self.unwatch(connection, users)
+            self.unwatch(connection, added)
             raise
         # As it is known in this very step: a frame that was sent meanwhile must not be newer than the answer.
         return {"users": {each.user: each.seen.as_dict() for each in watched if each.seen is not None}}
@@ -130,8 +140,10 @@ class Watching:
         self._behind.pop(connection, None)
 
     def unwatch_what_is_not_granted(self, connection: Connection) -> None:
-        """Tell a connection no longer of users whom its token, a new one, does not grant."""
-        self.unwatch(connection, [user for user in connection.watched if not granted(connection.token.watch, user)])
+        """Tell a connection no longer of users whom its token, a new one, does not grant, and say so."""
+        for user in [user for user in connection.watched if not granted(connection.token.watch, user)]:
+            self.unwatch(connection, [user])
+            self._server.send_error(connection, _not_granted(user), "watch")
 
     # --- looking ---------------------------------------------------------------------------------------------
 
@@ -142,14 +154,18 @@ class Watching:
 
     async def _look_again(self, watched: Sequence[Watched]) -> None:
         try:
-            await asyncio.gather(*(self._look(each) for each in watched))
+            await asyncio.gather(*(self._look((each, False)) for each in watched))
+            self._outage.is_over()
         except UnavailableError as error:
-            log.warning("cannot look who is online; the next look will", error=error.detail)
+            self._outage.goes_on(error)
 
-    async def _look_together(self, watched: Sequence[Watched]) -> list[None]:
-        unique = list(dict.fromkeys(watched))
+    async def _look_together(self, asked: Sequence[tuple[Watched, bool]]) -> list[None]:
+        """Look at some, as though for the first time where it says so."""
+        first_time = {each for each, is_new in asked if is_new or each.seen is None}
+        unique = list(dict.fromkeys(each for each, _ in asked))
         hosts = await self._store.hosts()
-        found = await self._store.look([(each.tenant, each.user) for each in unique], hosts)
+        found = await self._store.look_now([(each.tenant, each.user) for each in unique], hosts)
+        await self._remember(unique, found, first_time)
         for each, seen in zip(unique, found, strict=True):
             if seen.status is PresenceStatus.OFFLINE and each.seen is not None and self._is_doubtful(hosts):
                 continue  # it will be looked at again
@@ -159,7 +175,25 @@ class Watching:
             elif each.told != seen.status:
                 self._changed[each] = None
                 self._wake.set()
-        return [None] * len(watched)
+        return [None] * len(asked)
+
+    async def _remember(self, watched: Sequence[Watched], found: list[Seen], first_time: set[Watched]) -> None:
+        """Add since when those are gone who are offline. Postgres is asked only for whom it may know better."""
+        unsure = []
+        for nth, each in enumerate(watched):
+            if found[nth].status is not PresenceStatus.OFFLINE:
+                continue
+            if each.seen is not None and each.seen.status is PresenceStatus.OFFLINE and each not in first_time:
+                found[nth] = found[nth].at_least(each.seen.last_seen_at)
+            else:
+                unsure.append(nth)
+        try:
+            remembered = await self._store.last_seen([(watched[nth].tenant, watched[nth].user) for nth in unsure])
+        except UnavailableError as error:  # whether they are here matters more than since when they are not
+            log.debug("postgres is away; since when somebody is offline is not known", error=error.detail)
+            remembered = [None if (seen := watched[nth].seen) is None else seen.last_seen_at for nth in unsure]
+        for nth, at in zip(unsure, remembered, strict=True):
+            found[nth] = found[nth].at_least(at)
 
     def _is_doubtful(self, hosts: Sequence[Host]) -> bool:
         """Say whether Redis has lost its memory: it does not know this node, or did not lately, nor others perhaps."""
@@ -175,22 +209,26 @@ class Watching:
 
     # --- telling ---------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Tell what has changed, and look around every second, for ever."""
-        ticked_at = 0.0
+    async def look(self) -> None:
+        """Look around every second, for ever."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _TICK_S)
-            self._wake.clear()
-            await self._tell_changes()
-            if time.monotonic() - ticked_at < _TICK_S:
-                continue
-            ticked_at = time.monotonic()
+            await asyncio.sleep(_TICK_S)
             self._tell_those_behind()
             try:
                 await self._look_around()
             except UnavailableError as error:
-                log.warning("cannot look who is online; the next look will", error=error.detail)
+                self._outage.goes_on(error)
+
+    def look_soon(self) -> None:
+        """Look at everybody within a second: Redis may have lost something."""
+        self._looked_at = float("-inf")
+
+    async def tell(self) -> None:
+        """Tell what has changed, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._tell_changes()
 
     async def _tell_changes(self) -> None:
         while self._changed:
@@ -203,9 +241,11 @@ class Watching:
     async def _tell(self, watched: Watched, seen: Seen) -> None:
         packet = _packet(watched.user, seen)
         for nth, connection in enumerate(list(watched.watchers), 1):
-            if connection.outgoing.full_to(1.0):
+            if connection not in watched.watchers:
+                pass  # it left since the last pause
+            elif connection.outgoing.full_to(1.0):
                 self._behind.setdefault(connection, set()).add(watched)
-            elif not connection.closed:
+            else:
                 connection.outgoing.send_prepared(packet)
                 self._frames.inc()
             if nth % _SLICE == 0:
@@ -224,3 +264,8 @@ class Watching:
 
 def _packet(user: str, seen: Seen) -> Prepared:
     return Prepared(event_packet("presence", dumps({"user": user, **seen.as_dict()})))
+
+
+def _not_granted(user: str) -> NotGrantedError:
+    detail = f"The token does not grant to watch {user}; ask your backend for one that does"
+    return NotGrantedError(detail, extra={"user": user})

@@ -6,6 +6,7 @@ WebSocket in its ASGI driver. Written for uvicorn 0.54 and python-engineio 4.15;
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_UPGRADE_S = 10.0  # for a client that polled to say that it has gone over
 _MESSAGES_AHEAD = 8  # read from a client before what it sent is handled
 _PROBE, _PROBED, _UPGRADE = "2probe", b"3probe", "5"
 _EXTENDED = 126  # in place of a length: it follows in two bytes; one more, and it follows in eight
@@ -97,11 +99,19 @@ class WebSocketTransport:
             msg = "serve the socket server with `ws=WebSocketProtocol`, and wrap `send` in nothing"
             raise TypeError(msg)
         await protocol.send({"type": "websocket.accept"})
-        if await self._upgraded(protocol, receive):
+        if await self._is_upgraded(protocol, receive):
             cast("Outgoing", self._socket.queue).write_to(protocol)
             await self._read(receive)
             await protocol.end()
         return ""
+
+    async def _is_upgraded(self, protocol: WebSocketProtocol, receive: Callable[[], Any]) -> bool:
+        try:
+            async with asyncio.timeout(_UPGRADE_S):
+                return await self._upgraded(protocol, receive)
+        except TimeoutError:
+            protocol.abort()
+            return False
 
     async def _upgraded(self, protocol: WebSocketProtocol, receive: Callable[[], Any]) -> bool:
         """Agree with a client that polled until now on going over to the WebSocket."""
@@ -127,6 +137,8 @@ class WebSocketTransport:
                 packet = Packet(encoded_packet=message)
             except ValueError:
                 break  # not Engine.IO
+            if packet.packet_type > NOOP:
+                break  # nor this
             try:
                 await socket.receive(packet)
             except UnknownPacketError:

@@ -61,6 +61,7 @@ ORDER BY a.ord, e.seq
 # A few rooms and a few events of each at a time: whoever publishes into one of them waits for no longer than that.
 MOST_ROOMS_TRIMMED = 10
 MOST_EVENTS_TRIMMED = 1_000
+KEYS_KEPT_S = 600  # at least, however many events there are: whoever got no answer asks again with the same key
 
 TRIM_ROOMS_IF_DUE = f"""
 WITH due AS MATERIALIZED (
@@ -70,9 +71,17 @@ WITH due AS MATERIALIZED (
 ), bound AS MATERIALIZED (
     SELECT d.id, d.last_seq, d.floor_seq, d.keep_s,
            greatest(
-               d.floor_seq, least(d.last_seq - d.keep_events, d.floor_seq + {MOST_EVENTS_TRIMMED}), old.seq
+               d.floor_seq,
+               least(d.last_seq - d.keep_events, d.floor_seq + {MOST_EVENTS_TRIMMED}, young.seq - 1),
+               old.seq
            ) AS floor
     FROM due d
+    CROSS JOIN LATERAL (
+        SELECT min(e.seq) AS seq FROM room_event e
+        WHERE e.room_id = d.id AND e.seq > d.floor_seq
+          AND e.seq <= least(d.last_seq - d.keep_events, d.floor_seq + {MOST_EVENTS_TRIMMED})
+          AND e.idempotency_key IS NOT NULL AND e.at > now() - make_interval(secs => {KEYS_KEPT_S})
+    ) young
     CROSS JOIN LATERAL (
         SELECT max(o.seq) AS seq
         FROM (

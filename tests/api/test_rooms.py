@@ -176,6 +176,27 @@ async def test_old_events_go_by_count_and_a_number_before_them_is_a_reset(
         assert order(page) == list(range(20, 31))  # a little more than it keeps stays until it is worth a visit
 
 
+async def test_a_busy_room_remembers_a_key_for_as_long_as_somebody_may_ask_again(
+    keeping: Settings, api_key: str, worker: Resources, connection: Connection
+) -> None:
+    key = {"idempotency-key": "once"}
+    event = {"event": "order.updated", "data": {}}
+    async with running_api(keeping) as client:
+        client.headers["authorization"] = f"Bearer {api_key}"
+        first = await client.post(f"/v1/rooms/{ROOM}/events", json=event, headers=key)
+        for nth in range(30):
+            await publish(client, nth)
+        trim_until_done(worker)
+        again = await client.post(f"/v1/rooms/{ROOM}/events", json=event, headers=key)
+        assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
+        connection.execute("UPDATE room_event SET at = at - interval '11 minutes'")
+        await publish(client, 30)
+        trim_until_done(worker)
+        assert (await log(client))["reset"]
+        another = await client.post(f"/v1/rooms/{ROOM}/events", json=event, headers=key)
+        assert another.json()["seq"] == 33
+
+
 async def test_old_events_go_by_age_and_numbers_go_on(
     keeping: Settings, api_key: str, worker: Resources, connection: Connection
 ) -> None:

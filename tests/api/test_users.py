@@ -52,7 +52,9 @@ async def test_a_token_that_does_not_say_when_it_was_issued_is_older_than_any_re
 ) -> None:
     assert (await backend.get("/v1/inbox", headers=issued(None))).status_code == 200
     await disconnect(backend)
-    assert problem(await backend.get("/v1/inbox", headers=issued(None)))["code"] == "token_revoked"
+    refused = problem(await backend.get("/v1/inbox", headers=issued(None)))
+    assert refused["code"] == "token_revoked"
+    assert "iat" in refused["detail"]
 
 
 async def test_every_api_process_knows_within_a_second_and_after_a_restart(
@@ -85,6 +87,45 @@ async def test_what_is_too_long_ago_to_be_remembered_is_looked_up(
         assert problem(await other.get("/v1/inbox", headers=older))["code"] == "token_revoked"
         assert (await other.get("/v1/inbox", headers=issued(two_days_ago + 60))).status_code == 200
         assert other._transport.app.state.resources.tokens.revocations._known == {}  # type: ignore[attr-defined]
+
+
+async def test_a_look_up_is_remembered_and_a_later_revocation_counts_all_the_same(
+    settings: Settings, backend: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undated = issued(None)
+    known = backend._transport.app.state.resources.tokens.revocations  # type: ignore[attr-defined]
+    for _ in range(3):
+        assert (await backend.get("/v1/inbox", headers=undated)).status_code == 200
+    assert list(known._looked_up) == [("default", "u_1")]
+    async with running_api(settings) as other:
+        other.headers["authorization"] = backend.headers["authorization"]
+        await disconnect(other)
+
+    async def refused() -> bool:
+        return (await backend.get("/v1/inbox", headers=undated)).status_code == 401
+
+    await eventually(refused, 1.0)
+
+
+async def test_what_was_read_is_not_read_for_ever(settings: Settings, backend: httpx.AsyncClient) -> None:
+    await disconnect(backend)
+    database = backend._transport.app.state.resources.database  # type: ignore[attr-defined]
+    await database.rows("UPDATE revocation SET revoked_at = revoked_at - interval '1 hour'", {})
+    reader = revocations.Revocations(database)
+    heard: list[Any] = []
+    reader.on_new = lambda whose, _: heard.append(whose)
+    read: list[Any] = []
+    rows = database.rows
+
+    async def counted(*asked: Any) -> Any:
+        found = await rows(*asked)
+        read.append([row["user_id"] for row in found])
+        return found
+
+    object.__setattr__(reader, "_database", type("Counted", (), {"rows": staticmethod(counted)})())
+    await reader.read()
+    await reader.read()
+    assert (heard, read) == ([("default", "u_1")], [["u_1"], [None]])
 
 
 async def test_old_revocations_leave_the_memory_and_hold_all_the_same(

@@ -95,12 +95,77 @@ async def test_no_quota_is_no_limit(client: redis.asyncio.Redis) -> None:
     assert await taken(Quotas("none", 0, client), 100) == 100
 
 
-async def test_what_is_known_of_keys_is_bounded(client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quotas, "_MOST_ACCOUNTS", 10)
-    monkeypatch.setattr(quotas, "WINDOW_S", 0)
+# --- credit ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_refusal_begins_no_new_credit(client: redis.asyncio.Redis) -> None:
+    quota = Quotas("large", 1_000, client)
+    assert 10_000 <= await taken(quota, 10_200) <= 10_000 + 100
+    for _ in range(5):
+        ask_again(quota)
+        assert await taken(quota, 50) == 0
+
+
+async def test_what_passed_on_credit_is_counted_once_there_is_room(client: redis.asyncio.Redis) -> None:
+    quota = Quotas("large", 1_000, client)
+    assert await taken(quota, 100) == 100
+    assert (await Quotas("large", 1_000, client).take("k", 10_000)).allowed
+    assert not (await quota.take("k")).allowed
+    await client.flushdb()  # the stretch of time has ended
+    ask_again(quota)
+    assert (await quota.take("k")).remaining == 10_000 - 101
+    assert await taken(quota, 100) == 100
+
+
+async def test_what_comes_while_a_process_reports_has_no_credit_of_its_own(client: redis.asyncio.Redis) -> None:
+    quota = Quotas("large", 1_000, client)
+    assert (await quota.take("k", 10_000)).allowed
+    verdicts = await asyncio.gather(*(quota.take("k", 10) for _ in range(500)))
+    assert sum(verdict.allowed for verdict in verdicts) == 10
+
+
+async def test_the_whole_quota_passes_at_once_whatever_passed_on_credit(client: redis.asyncio.Redis) -> None:
+    quota = Quotas("large", 100, client)
+    assert await taken(quota, 5) == 5
+    assert (await quota.take("k", 1_000)).allowed
+    ask_again(quota)
+    assert not (await quota.take("k", 1_000)).allowed
+
+
+def ask_again(quota: Quotas) -> None:
+    """Let the time be over for which Redis is not asked after a refusal."""
+    quota._accounts["k"].refused_until = 0.0
+
+
+# --- what is known of keys -------------------------------------------------------------------------------------------
+
+
+async def test_only_keys_of_one_stretch_of_time_are_known(client: redis.asyncio.Redis) -> None:
     quota = Quotas("many", 1_000, client)
-    quota.amount = 10_000
-    for nth in range(100):
-        await quota.take(f"k_{nth}")
-        await asyncio.sleep(0.001)
-    assert len(quota._accounts) <= 11
+    for nth in range(1_000):
+        quota._account(f"k_{nth}", now=nth * 0.1)
+        assert len(quota._accounts) <= 102
+
+
+async def test_a_crowd_is_forgotten_a_little_at_a_time(client: redis.asyncio.Redis) -> None:
+    quota = Quotas("many", 1_000, client)
+    known = quota._accounts
+    sizes = []
+    for nth in range(1_000):
+        quota._account(f"early_{nth}", now=0.0)
+    for nth in range(1_000):
+        quota._account(f"late_{nth}", now=11.0)
+        sizes.append(len(known))
+    assert sizes == [*range(999, 499, -1), *range(501, 1_001)]
+    assert quota._accounts is known
+
+
+async def test_keys_are_forgotten_in_the_order_in_which_they_were_renewed(client: redis.asyncio.Redis) -> None:
+    quota = Quotas("many", 1_000, client)
+    for key in ("a", "b", "c"):
+        await quota.take(key)
+    await taken(quota, 100, "a")  # and reports
+    assert list(quota._accounts) == ["b", "c", "a"]
+    began = quota._accounts["b"].since
+    quota._account("b", now=began + 10.1)
+    assert (list(quota._accounts)[-1], quota._accounts["b"].spent) == ("b", 0)

@@ -90,6 +90,7 @@ class Device:
         self.errors: list[dict[str, Any]] = []
         self.presence: dict[str, list[dict[str, Any]]] = {}
         self.expiring: list[dict[str, Any]] = []
+        self.drain: dict[str, Any] = {}
         self.rooms: dict[str, list[dict[str, Any]]] = {}
         self.room_seqs: dict[str, int] = {}
         self.order: list[str] = []
@@ -114,6 +115,8 @@ class Device:
                 self.rooms.setdefault(body["room"], []).append(body)
             case "presence":
                 self.presence.setdefault(body["user"], []).append(body)
+            case "drain":
+                self.drain = body
             case "expiring":
                 self.expiring.append(body)
             case "error":

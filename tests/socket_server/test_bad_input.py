@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -144,6 +146,49 @@ async def test_bytes_that_belong_to_nothing_are_answered(node: Running) -> None:
         await eventually(lambda: any(text.startswith('431[{"ok":true') for text in received))
 
 
+async def test_what_is_not_engine_io_ends_the_connection_and_no_more(
+    node: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with raw(node) as (websocket, _):
+        await websocket.send_str("9")
+        await eventually(lambda: not node.node._server.eio.sockets)
+        await eventually(lambda: websocket.closed)
+        assert websocket.close_code == 1000
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    "message", ['421["ack",{"seq":0,"pad":"%s"}]' % ("x" * 70_000), '451-1["ack",{"_placeholder":true,"num":0}]']
+)
+async def test_what_is_read_no_further_is_answered_where_it_has_a_number(message: str, node: Running) -> None:
+    async with raw(node) as (websocket, received):
+        await websocket.send_str(message)
+        await eventually(lambda: any(text.startswith('431[{"ok":false') for text in received))
+
+
+async def test_whoever_is_refused_too_often_is_told_why_it_ends(node: Running) -> None:
+    async with raw(node) as (websocket, received):
+        for _ in range(210):
+            await websocket.send_str('42["shout",{}]')
+        await eventually(lambda: websocket.closed)
+    last = json.loads(received[-1].removeprefix("42"))[1]
+    assert (last["code"], last["event"]) == ("rate_limited", None)
+    assert last["retry_in_ms"] > 0
+
+
+async def test_a_failure_of_ours_is_not_called_theirs(
+    node: Running, device: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object) -> None:
+        raise KeyError
+
+    one = await device().connect(node.url)
+    monkeypatch.setattr(node.node._receipts, "ack", break_down)
+    answer = await one.call("ack", {"seq": 0})
+    assert answer["error"]["code"] == "unavailable"
+    assert one.client.connected
+
+
 @pytest.mark.parametrize("name", ["/admin", "/admin/", "//", "/" + "x" * 1_000])
 async def test_there_is_one_namespace(name: str, node: Running, device: Make, arrive: Arrive) -> None:
     async with raw(node) as (websocket, received):
@@ -186,15 +231,39 @@ async def test_a_client_that_is_lost_in_the_middle_of_a_message_harms_nobody(
     await one.reach(1)
 
 
-@pytest.mark.parametrize("sent", [b"", REQUEST[:100]])
+async def polling_session(node: Running) -> bytes:
+    """Open a session by polling, and return its id."""
+    url = f"{node.url}/socket.io/?EIO=4&transport=polling"
+    async with aiohttp.ClientSession() as http, http.get(url) as opened:
+        session: str = json.loads((await opened.text())[1:])["sid"]
+        return session.encode()
+
+
+HALF_A_BODY = b"POST /socket.io/?EIO=4&transport=polling&sid=%s HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n1"
+
+
+@pytest.mark.parametrize("sent", [b"", REQUEST[:100], HALF_A_BODY])
 async def test_half_a_request_is_not_waited_for(sent: bytes, node: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_HEAD_S", 0.3)
+    monkeypatch.setattr(serving, "_REQUEST_S", 0.3)
+    if sent is HALF_A_BODY:
+        sent %= await polling_session(node)
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(node))
     writer.write(sent)
     with contextlib.suppress(ConnectionResetError):
         assert await asyncio.wait_for(reader.read(), 5) == b""
     assert not node.server.server_state.connections
     writer.close()
+
+
+async def test_an_upgrade_that_goes_no_further_is_not_waited_for(
+    node: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket_server.websocket._UPGRADE_S", 0.2)
+    sid = (await polling_session(node)).decode()
+    url = f"{node.url}/socket.io/?EIO=4&transport=websocket&sid={sid}"
+    async with aiohttp.ClientSession() as http, http.ws_connect(url) as websocket:
+        message = await asyncio.wait_for(websocket.receive(), 5)
+        assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
 
 
 async def test_a_peer_that_went_without_a_word_is_noticed(node: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import socketio
+from pydantic import SecretStr
 
 from models.keys import create_key
 from models.socket_events import ExpiringFrame, RefreshOut
 from models.tokens import mint_token
 from tests.conftest import SECRET, running_api, token
+from tests.models.test_jwks import serving, signed
 from tests.socket_server.conftest import eventually, running_node
 
 if TYPE_CHECKING:
@@ -42,8 +45,30 @@ async def test_it_is_told_before_its_token_ends_and_closed_soon_after(node: Runn
     ExpiringFrame.model_validate(one.expiring[0])
     assert one.expiring == [{"expires_at": one.ready["expires_at"]}]
     await eventually(lambda: not one.client.connected)
-    assert datetime.now(UTC) >= ends_at
+    assert datetime.now(UTC) >= ends_at + timedelta(seconds=0.5)  # the grace
     assert one.errors[-1]["code"] == "token_expired"
+
+
+async def test_tokens_of_a_provider_and_of_the_secret_before_are_good_everywhere(
+    settings: Settings, device: Make
+) -> None:
+    before = {"secret_key_previous": SecretStr("a secret of yesterday, long enough"), "jwks_allow_private": True}
+    good = [
+        token(),
+        token(secret="a secret of yesterday, long enough"),  # a test's
+        *(signed(algorithm) for algorithm in ("RS256", "ES256", "EdDSA")),
+    ]
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(serving())
+        changing = settings.model_copy(update=before | {"jwks_url": provider.url})
+        node = await stack.enter_async_context(running_node(changing))
+        api = await stack.enter_async_context(running_api(changing))
+        for text in good:
+            await device().connect(node.url, auth={"token": text})
+            answer = await api.get("/v1/inbox", headers={"authorization": f"Bearer {text}"})
+            assert answer.status_code == 200, answer.text
+        answer = await api.get("/v1/inbox", headers={"authorization": f"Bearer {token(secret='x' * 40)}"})
+        assert answer.status_code == 401
 
 
 async def test_a_new_token_keeps_it_alive(node: Running, device: Make, arrive: Arrive) -> None:

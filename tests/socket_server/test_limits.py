@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -13,7 +13,6 @@ import socketio
 from prometheus_client import REGISTRY
 
 from socket_server import replay
-from socket_server.door import Door
 from tests.conftest import token
 from tests.socket_server.conftest import eventually, running_node
 
@@ -110,70 +109,12 @@ async def test_a_user_may_have_so_many_sockets_over_all_nodes(settings: Settings
         await device().connect(node.url)
 
 
-# --- addresses -------------------------------------------------------------------------------------------------------
-
-
-async def begin(node: Running, address: str, transport: str = "polling") -> int:
-    """Return the status that a new connection is answered with; the test's own address is a trusted proxy's."""
-    url = f"{node.url}/socket.io/?EIO=4&transport={transport}"
-    async with aiohttp.ClientSession(headers={"X-Forwarded-For": address}) as http:
-        if transport == "polling":
-            async with http.get(url) as response:
-                if response.status == 429:
-                    assert int(response.headers["retry-after"]) >= 1
-                    assert (await response.json())["code"] == "rate_limited"
-                return response.status
-        try:
-            async with http.ws_connect(url):
-                return 101
-        except aiohttp.WSServerHandshakeError as error:
-            return error.status
-
-
-@pytest.mark.parametrize(("transport", "accepted"), [("polling", 200), ("websocket", 101)])
-async def test_an_address_may_begin_so_many_connections(transport: str, accepted: int, settings: Settings) -> None:
-    few = settings.model_copy(update={"connects_per_address_per_s": 0.5})
-    async with running_node(few) as node:
-        before = refusals(node, "rate_limited")
-        statuses = [await begin(node, "203.0.113.7", transport) for _ in range(8)]
-        assert statuses == [accepted] * 5 + [429] * 3
-        assert refusals(node, "rate_limited") == before + 3
-        assert await begin(node, "203.0.113.8", transport) == accepted
-
-
-async def test_an_ipv6_network_counts_as_one_address_and_a_trusted_proxy_as_none(settings: Settings) -> None:
-    few = settings.model_copy(update={"connects_per_address_per_s": 0.1})
-    async with running_node(few) as node:
-        assert await begin(node, "2001:db8:1:2::1") == 200
-        assert await begin(node, "2001:db8:1:2::ffff") == 429
-        assert await begin(node, "2001:db8:1:3::1") == 200
-        assert {await begin(node, "127.0.0.1") for _ in range(5)} == {200}
-
-
-async def test_the_requests_of_a_session_that_exists_are_not_counted(
-    settings: Settings, device: Make, arrive: Arrive
-) -> None:
-    few = settings.model_copy(update={"connects_per_address_per_s": 0.1, "trusted_proxies": ()})
-    async with running_node(few) as node:
-        one = await device().connect(node.url, transports=["polling"])
-        for nth in range(1, 6):
-            await arrive()
-            await one.reach(nth)
-        await one.client.disconnect()
-
-
-async def test_what_is_known_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("socket_server.door._MOST_ADDRESSES", 10)
-    served: list[Any] = []
-
-    async def app(*arguments: Any) -> None:
-        served.append(arguments)
-
-    door = Door(app, per_s=1, trusted_proxies=(), node="n")
-    for nth in range(50):
-        scope = {"type": "http", "path": "/socket.io/", "query_string": b"", "client": (f"203.0.113.{nth}", 1)}
-        await door(scope, None, None)  # type: ignore[arg-type]
-    assert (len(served), len(door._buckets)) == (50, 10)
+async def test_sockets_that_come_at_once_are_counted_all_the_same(settings: Settings, device: Make) -> None:
+    async with running_node(settings.model_copy(update={"sockets_per_user": 4})) as node:
+        await device().connect(node.url)
+        results = await asyncio.gather(*(device().connect(node.url) for _ in range(20)), return_exceptions=True)
+        assert sum(isinstance(result, socketio.exceptions.ConnectionError) for result in results) == 17
+        assert len(node.node._registry) == 4
 
 
 # --- clients that hardly read ----------------------------------------------------------------------------------------

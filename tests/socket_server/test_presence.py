@@ -12,6 +12,8 @@ import redis.asyncio
 
 from models import redis_keys
 from models.contracts import PresenceList
+from models.errors import UnavailableError
+from models.keys import create_key
 from models.presence import Note, status_of
 from models.socket_events import PresenceFrame, WatchOut
 from models.states import PresenceStatus
@@ -143,7 +145,7 @@ async def test_nothing_is_left_of_a_watcher_who_is_gone(
 # --- many ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_thousand_watchers_cost_one_message_per_node(node: Running, device: Make) -> None:
+async def test_many_watchers_cost_one_message_per_node(node: Running, device: Make) -> None:
     watchers = [device() for _ in range(20)]
     for nth, each in enumerate(watchers):
         await watching(each, node, "u_1", name=f"w_{nth}")
@@ -284,6 +286,47 @@ async def test_a_change_that_nobody_was_told_of_is_found(
     await eventually(lambda: one.statuses("u_1") == ["online"])
 
 
+async def test_without_postgres_watchers_are_told_all_the_same(
+    node: Running, device: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = device(), device()
+    await watching(one, node, "u_1")
+    await two.connect(node.url)
+    await eventually(lambda: one.statuses("u_1") == ["online"])
+
+    async def away(*_: object) -> None:
+        raise UnavailableError
+
+    with monkeypatch.context() as during:
+        during.setattr(node.node._watching._store, "last_seen", away)
+        during.setattr(node.node._presence._store, "record", away)
+        during.setattr(node.node._presence, "_grace_s", 0.1)
+        await two.client.disconnect()
+        await eventually(lambda: one.statuses("u_1") == ["online", "offline"])
+        assert one.presence["u_1"][-1]["last_seen_at"] is not None
+        assert await watch(one, "u_2") == {"u_2": "offline"}
+        unwritten = node.node._presence._unwritten
+        assert list(unwritten) == ["default/u_1"]
+    await eventually(lambda: not node.node._presence._unwritten)
+
+
+async def test_to_watch_in_vain_changes_nothing(node: Running, device: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = device()
+    await watching(one, node, "u_1")
+
+    async def away(*_: object) -> None:
+        raise UnavailableError
+
+    with monkeypatch.context() as during:
+        during.setattr(node.node._watching._store, "hosts", away)
+        answer = await one.call("watch", {"users": ["u_1", "u_2"]})
+        assert answer["error"]["code"] == "unavailable"
+    await device().connect(node.url)
+    await eventually(lambda: one.statuses("u_1") == ["online"])
+    (held,) = node.node._registry.of_user("default/watcher")
+    assert held.watched == {"u_1"}
+
+
 # --- REST ------------------------------------------------------------------------------------------------------------
 
 
@@ -309,8 +352,6 @@ async def test_backends_see_the_same(settings: Settings, node: Running, device: 
 
 
 async def test_another_tenants_user_of_the_same_name_is_somebody_else(node: Running, device: Make) -> None:
-    from models.keys import create_key  # noqa: PLC0415
-
     database = node.node._tokens.tenants._database
     await asyncio.to_thread(create_key, node.node._settings.database_url, tenant="other", scopes=["admin"], name="x")
     await database.rows(f"UPDATE tenant SET secret = '{'x' * 40}' WHERE id = 'other'", {})
@@ -321,13 +362,28 @@ async def test_another_tenants_user_of_the_same_name_is_somebody_else(node: Runn
     assert one.statuses("u_1") == []
 
 
+async def test_another_tenants_backend_asks_for_its_own_users_and_needs_the_scope(
+    settings: Settings, node: Running, device: Make, database_url: str
+) -> None:
+    await device().connect(node.url)
+    async with running_api(settings) as api:
+        for tenant, scope, status, seen in (
+            ("other", "presence:read", 200, "offline"),
+            ("default", "presence:read", 200, "online"),
+            ("default", "rooms:publish", 403, None),
+        ):
+            _, key = create_key(database_url, tenant=tenant, scopes=[scope], name=scope)
+            response = await api.get("/v1/presence?users=u_1", headers={"authorization": f"Bearer {key}"})
+            assert response.status_code == status
+            if seen is not None:
+                assert response.json()["users"]["u_1"]["status"] == seen
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("event", ["watch", "unwatch"])
-@pytest.mark.parametrize(
-    "users", [[], ["u"] * 0, [f"u_{nth}" for nth in range(101)], ["a b"], ["a\n"], "u_1", [1], None]
-)
+@pytest.mark.parametrize("users", [[], [f"u_{nth}" for nth in range(1_001)], ["a b"], ["a\n"], "u_1", [1], None])
 async def test_refuses_to_watch(event: str, users: Any, node: Running, device: Make) -> None:
     one = await device().connect(node.url, watch=["*"])
     answer = await one.call(event, {"users": users})
@@ -339,6 +395,10 @@ async def test_a_hundred_are_watched_and_no_more(node: Running, device: Make) ->
     assert len(await watching(one, node, *(f"u_{nth}" for nth in range(100)))) == 100
     answer = await one.call("watch", {"users": ["one_more"]})
     assert (answer["ok"], answer["error"]["code"]) == (False, "too_many_watched")
+    at_once = await device().connect(node.url, watch=["*"])
+    answer = await at_once.call("watch", {"users": [f"u_{nth}" for nth in range(101)]})
+    assert (answer["ok"], answer["error"]["code"]) == (False, "too_many_watched")
+    assert (await at_once.call("watch", {"users": [f"u_{nth}" for nth in range(100)]}))["ok"]
     assert (await one.call("watch", {"users": ["u_1"]}))["ok"]
     await one.call("unwatch", {"users": ["u_1"]})
     assert (await one.call("watch", {"users": ["one_more"]}))["ok"]
@@ -360,6 +420,8 @@ async def test_whom_a_new_token_does_not_grant_is_watched_no_more(node: Running,
     await device().connect(node.url, "u_2")
     await eventually(lambda: one.statuses("u_2") == ["online"])
     assert one.statuses("u_1") == []
+    (told,) = one.errors
+    assert (told["code"], told["event"], told["user"]) == ("not_granted", "watch", "u_1")
 
 
 @pytest.mark.parametrize("status", ["offline", "busy", "", None, 1])

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis.asyncio
 
+from models.database import connect
+from models.errors import UnavailableError
+from models.keys import create_key
 from models.push import ROOM_EVENT, Push
 from models.retention import Kept
 from models.socket_events import ErrorFrame, JoinOut, RoomFrame
-from tests.conftest import running_api
+from tests.api.test_users import bearing
+from tests.conftest import running_api, token
 from tests.socket_server.conftest import eventually, running_node
 from workers.tasks import trim_until_done
 
@@ -114,6 +119,98 @@ async def test_joining_again_goes_on_from_where_it_says(node: Running, device: M
     await one.reach_in(ROOM, 6)
     (held,) = node.node._rooms._rooms.values()
     assert len(held.members) == 1
+
+
+async def test_a_room_of_the_same_name_is_another_tenants_own(
+    node: Running, device: Make, settings: Settings, api_key: str, database_url: str
+) -> None:
+    _, other_key = create_key(database_url, tenant="other", scopes=["admin"], name="other")
+    secret = "x" * 40
+    with connect(database_url) as connection:
+        connection.execute("UPDATE tenant SET secret = %s WHERE id = 'other'", [secret])
+    ours = await device().connect(node.url, rooms=GRANTS)
+    theirs = await device().connect(node.url, auth={"token": token(tenant="other", secret=secret, rooms=GRANTS)})
+    for one in (ours, theirs):
+        assert (await one.join(ROOM))["seq"] == 0
+    async with running_api(settings) as api:
+        for nth, key in enumerate([api_key, other_key, api_key]):
+            event = {"event": "order.updated", "data": {"nth": nth}}
+            response = await api.post(f"/v1/rooms/{ROOM}/events", json=event, headers=bearing(key))
+            assert response.status_code == 202
+        log = (await api.get(f"/v1/rooms/{ROOM}/log?since=0", headers=bearing(other_key))).json()
+        assert [entry["data"]["nth"] for entry in log["entries"]] == [1]
+    await ours.reach_in(ROOM, 2)
+    await theirs.reach_in(ROOM, 1)
+    assert (ours.heard(ROOM), theirs.heard(ROOM)) == ([0, 2], [1])
+
+
+async def test_joining_again_in_vain_changes_nothing(
+    node: Running, device: Make, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    await one.join(ROOM)
+
+    async def away(_: object) -> None:
+        raise UnavailableError
+
+    with monkeypatch.context() as during:
+        during.setattr(node.node._rooms._store, "head", away)
+        assert (await one.call("join", {"room": ROOM, "since": 0}))["error"]["code"] == "unavailable"
+        assert (await one.call("join", {"room": "shop:order:1"}))["error"]["code"] == "unavailable"
+    await publish(ROOM, range(3))
+    await one.reach_in(ROOM, 3)
+    assert list(node.node._rooms._rooms) == ["default/#shop:order:42"]
+
+
+async def test_who_leaves_while_a_join_waits_is_in_no_room(
+    node: Running, device: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await device().connect(node.url, rooms=GRANTS)
+    head, asked, answered = node.node._rooms._store.head, asyncio.Event(), asyncio.Event()
+
+    async def slow(room: Any) -> Any:
+        asked.set()
+        await answered.wait()
+        return await head(room)
+
+    monkeypatch.setattr(node.node._rooms._store, "head", slow)
+    await one.client.emit("join", {"room": ROOM})
+    await asked.wait()
+    (held,) = node.node._registry.of_user("default/u_1")
+    await node.node._server.close(held.eio_sid)
+    await eventually(lambda: held.closed)
+    answered.set()
+    await eventually(lambda: not node.node._rooms._rooms)
+    assert "default/#shop:order:42" not in node.node._rooms._holdings
+
+
+async def test_many_rooms_of_one_client_are_replayed_within_its_bounds(
+    node: Running, device: Make, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"shop:order:{nth}" for nth in range(20)]
+    for name in names:
+        await publish(name, range(3))
+    one = await device().connect(node.url, rooms=GRANTS)
+    page, under_way = node.node._rooms._source.page, []
+    most = 0
+
+    async def counted(*asked: Any) -> Any:
+        nonlocal most
+        under_way.append(asked)
+        most = max(most, len(under_way))
+        try:
+            return await page(*asked)
+        finally:
+            under_way.remove(asked)
+
+    source = dataclasses.replace(node.node._rooms._source, page=counted)
+    monkeypatch.setattr(node.node._rooms, "_source", source)
+    for name in names:
+        await one.client.emit("join", {"room": name, "since": 0})
+        one.room_seqs[name] = 0
+    for name in names:
+        await one.reach_in(name, 3)
+    assert most == 1
 
 
 async def test_nothing_is_left_of_who_is_gone(node: Running, device: Make, publish: Publish) -> None:
@@ -235,10 +332,22 @@ async def test_a_hot_room_does_not_hold_up_inboxes(
 ) -> None:
     one = await device().connect(node.url, rooms=GRANTS)
     await one.join(ROOM)
-    await publish(ROOM, range(2_000))
-    await arrive()
-    await one.reach(1)
-    await one.reach_in(ROOM, 2_000)
+    enough, published = asyncio.Event(), 0
+
+    async def stay_busy() -> None:
+        nonlocal published
+        while not enough.is_set():
+            await publish(ROOM, range(published, published + 100))
+            published += 100
+
+    busy = asyncio.create_task(stay_busy())
+    await eventually(lambda: one.room_seqs[ROOM])
+    for nth in range(1, 6):  # while the room never falls silent
+        await arrive()
+        await one.reach(nth)
+    enough.set()
+    await busy
+    await one.reach_in(ROOM, published)
 
 
 async def test_a_member_that_does_not_read_holds_up_nobody_and_catches_up(

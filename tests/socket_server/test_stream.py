@@ -314,7 +314,18 @@ async def test_a_stopping_node_tells_its_clients_and_lets_them_go(
     late = device()
     with pytest.raises(socketio.exceptions.ConnectionError):
         await late.connect(node.url)
-    assert late.refusal["data"]["code"] == "unavailable"
+    assert late.refusal == "Connection error"  # so the library calls an answer of HTTP
+
+
+async def test_clients_of_a_node_that_drains_come_back_spread_over_time(settings: Settings, device: Make) -> None:
+    async with running_node(settings) as node:
+        devices = [await device().connect(node.url, f"u_{nth}") for nth in range(20)]
+        await node.node.drain()
+        await eventually(lambda: all("drain" in one.order and not one.client.connected for one in devices))
+    waits = {one.drain["reconnect_in_ms"] for one in devices}
+    assert min(waits) >= 0
+    assert max(waits) <= 300  # a tenth of a second for twenty clients, and a fifth more
+    assert len(waits) > 5
 
 
 async def test_a_node_that_stops_while_it_writes_acks_loses_none(
