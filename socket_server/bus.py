@@ -31,6 +31,7 @@ _PING_INTERVAL_S = 2.0
 _MISSES = 3
 _PAUSE_S = 0.5
 _ANSWERS_KEPT_S = 60
+_ANSWER = "redis.call('RPUSH', KEYS[1], ARGV[1]) redis.call('EXPIRE', KEYS[1], ARGV[2])"
 _PUSHES_AT_ONCE = 256  # fewer let critical ones through sooner, and cost throughput: decision 0008
 
 
@@ -52,6 +53,7 @@ class Bus:
         self._on_resubscribed = on_resubscribed
         self._heard_at = time.monotonic()
         self.subscribed = asyncio.Event()
+        self._answer = client.register_script(_ANSWER)  # one command: it is sent for each message
         self._outage = Outage(log, "the bus is lost; what comes is found in Postgres meanwhile")
 
     @property
@@ -103,11 +105,8 @@ class Bus:
 
     async def _say_taken(self, answers: str) -> None:
         """Tell the dispatcher, which waits for it before it sends much more."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.rpush(answers, self._node)
-        pipeline.expire(answers, _ANSWERS_KEPT_S)
         try:
-            await pipeline.execute()
+            await self._answer(keys=[answers], args=[self._node, _ANSWERS_KEPT_S])
         except (redis.RedisError, OSError) as error:
             log.warning("cannot tell a dispatcher; it goes on by itself", error=str(error) or type(error).__name__)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_TICK_S = 1.0
+_TICK_S = 3.0  # who looks in between finds the same answer
 _LOCKED_MS = 10_000
 _CHUNK = 1_000
 

@@ -201,6 +201,8 @@ class Watching:
 
     async def _look_around(self) -> None:
         """Look at everybody where nodes came or went, or where the last time was a while ago."""
+        if not self._watched:
+            return
         hosts = {(host.name, host.present) for host in await self._store.hosts()}
         if hosts == self._hosts and time.monotonic() - self._looked_at < _LOOK_AGAIN_S:
             return
