@@ -14,10 +14,10 @@ from models.errors import (
     UnsupportedMediaTypeError,
     ValidationFailedError,
 )
-from models.fields import MAX_BODY_BYTES, explained
+from models.fields import MAX_BODY_BYTES, MAX_LINE_BYTES, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from fastapi import Request
 
@@ -50,6 +50,25 @@ async def read(request: Request, limit: int) -> bytes:
             raise too_large
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def lines(request: Request) -> AsyncIterator[tuple[int, bytes]]:
+    """Yield the lines of a body that is not empty, with their numbers, as they come.
+
+    Raises `PayloadTooLargeError` at a line of more than `MAX_LINE_BYTES`.
+    """
+    number, rest = 0, b""
+    async for chunk in request.stream():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            number += 1
+            if line.strip():
+                yield number, line
+        if len(rest) > MAX_LINE_BYTES:
+            detail = f"Line {number + 1} has more than {MAX_LINE_BYTES} bytes; put each object on a line of its own"
+            raise PayloadTooLargeError(detail)
+    if rest.strip():
+        yield number + 1, rest
 
 
 def parse_json(raw: bytes) -> Any:  # noqa: ANN401  # JSON is anything

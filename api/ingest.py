@@ -18,7 +18,7 @@ import uuid_utils
 from models import telemetry
 from models.batching import Batcher
 from models.contracts import NotificationIn
-from models.errors import IdempotencyMismatchError, NotSupportedYetError, ValidationFailedError
+from models.errors import IdempotencyMismatchError, ValidationFailedError
 from models.frames import dumps
 from models.queries import ingest as sql
 from models.states import NotificationStatus, Priority
@@ -44,15 +44,7 @@ class Draft:
 
     @classmethod
     def of(cls, tenant: str, notification: NotificationIn, idempotency_key: str | None) -> Draft:
-        """Prepare a notification. Raises `NotSupportedYetError` for audiences that cannot be resolved yet."""
-        to = notification.to
-        if to.user is not None:
-            audience: dict[str, Any] = {"user": to.user}
-        elif to.users is not None:
-            audience = {"users": to.users}
-        else:
-            detail = "Sending to a topic or to everyone is not supported yet; name the users"
-            raise NotSupportedYetError(detail)
+        """Prepare a notification."""
         row = {
             "tenant": tenant,
             "type": notification.type,
@@ -61,7 +53,7 @@ class Draft:
             "title": notification.title,
             "body": notification.body,
             "data": notification.data,
-            "audience": audience,
+            "audience": notification.to.model_dump(exclude_defaults=True),
             "actor": notification.actor.model_dump() if notification.actor else None,
             "action_url": notification.action_url,
             "collapse_key": notification.collapse_key,

@@ -149,9 +149,7 @@ def _no_such(notification_id: str) -> NotFoundError:
 
 def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     timeline = [{"at": row["created_at"], "event": "accepted", "detail": "committed"}, *events]
-    if row["recipients"]:
-        detail = f"written to {row['recipients']} inbox{'es' if row['recipients'] != 1 else ''}"
-        timeline.append({"at": row["last_at"], "event": "dispatched", "detail": detail})
+    timeline += _dispatches(row)
     copied = ("id", "type", "domain", "title", "body", "data", "action_url", "actor", "collapse_key")
     return {
         **{name: row[name] for name in copied},
@@ -166,11 +164,24 @@ def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> dict[str
     }
 
 
+def _dispatches(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the timeline says of the inboxes that were written to."""
+    detail = f"written to {row['recipients']} inbox{'es' if row['recipients'] != 1 else ''}"
+    if row["started_at"] is None:
+        return [{"at": row["last_at"], "event": "dispatched", "detail": detail}] if row["recipients"] else []
+    began = {"at": row["started_at"], "event": "dispatching", "detail": "began with the first of its audience"}
+    if row["done_at"] is None:
+        began["detail"] = f"{detail} so far"
+        return [began]
+    return [began, {"at": row["done_at"], "event": "dispatched", "detail": detail}]
+
+
 def _status(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> NotificationStatus:
     if row["due_at"] is not None:
         if row["deliver_at"] and row["due_at"] > row["created_at"] and not row["attempts"]:
             return NotificationStatus.SCHEDULED
-        return NotificationStatus.DISPATCHING if row["attempts"] else NotificationStatus.ACCEPTED
+        is_begun = row["attempts"] or row["started_at"] is not None
+        return NotificationStatus.DISPATCHING if is_begun else NotificationStatus.ACCEPTED
     if row["parked_reason"] is not None:
         return NotificationStatus.DISPATCHING
     if any(event["event"] == "expired" for event in events):

@@ -30,6 +30,8 @@ _INPUTS: tuple[type[BaseModel], ...] = (
     contracts.ItemPatch,
     contracts.ActionIn,
     contracts.RoomEventIn,
+    contracts.Subscribers,
+    contracts.Subscriber,
     contracts.Problem,
 )
 

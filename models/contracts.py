@@ -20,6 +20,7 @@ from models.fields import (
     MAX_SEQ,
     MAX_SEQS,
     MAX_TOKEN_TTL_S,
+    MAX_USERS,
     Data,
     Domain,
     EntrySeq,
@@ -52,12 +53,17 @@ class Answer(BaseModel):
 
 
 class Audience(Message):
-    """Whom a notification is for: exactly one of the four."""
+    """Whom a notification is for: exactly one of the four. `everyone` is every user with an inbox.
+
+    A topic's audience are those who are subscribed when the notification becomes due; everyone, those who have an inbox
+    when the first of them gets it. `exclude_actor` leaves out whom the notification names as its `actor`.
+    """
 
     user: Name | None = None
     users: Users | None = None
     topic: Name | None = None
     everyone: Literal[True] | None = None
+    exclude_actor: bool = False
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -66,6 +72,8 @@ class Audience(Message):
             raise PydanticCustomError(
                 "one_audience", "must have exactly one of user, users, topic and everyone; {n} given", {"n": len(given)}
             )
+        if self.exclude_actor and given[0] not in {"topic", "everyone"}:
+            raise PydanticCustomError("exclude_actor", "exclude_actor goes with topic or everyone")
         return self
 
 
@@ -110,6 +118,12 @@ class NotificationIn(Message):
     def _expires_after_delivery(self) -> Self:
         if self.deliver_at and self.expires_at and self.expires_at <= self.deliver_at:
             raise PydanticCustomError("expires_too_soon", "expires_at must be later than deliver_at")
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_actor_it_excludes(self) -> Self:
+        if self.to.exclude_actor and self.actor is None:
+            raise PydanticCustomError("no_actor", "to.exclude_actor needs an actor")
         return self
 
 
@@ -216,6 +230,53 @@ class NotificationOut(Answer):
     status: NotificationStatus
     counts: NotificationCounts
     timeline: list[TimelineEvent]
+
+
+class Subscribers(Message):
+    """Up to 1,000 users who are to be told what is sent to a topic, or no longer."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"users": ["u_1", "u_2"]}})
+
+    users: Users
+
+
+class Subscriber(Message):
+    """One line of an import as NDJSON."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"user": "u_1"}})
+
+    user: Name
+
+
+class RejectedLine(Answer):
+    """What is wrong with one line of an import; lines count from 1."""
+
+    line: int
+    detail: str
+
+
+class SubscribersOut(Answer):
+    """How many were subscribed who were not, or unsubscribed who were; of an import, also the lines that were wrong."""
+
+    topic: str
+    changed: int
+    rejected: int = 0
+    errors: list[RejectedLine] = Field(default_factory=list)
+
+
+class SubscribersQuery(Message):
+    """Which page of a topic's subscribers: those after the name `after`, in the order of names."""
+
+    after: Annotated[str, StringConstraints(max_length=128)] = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_USERS)] = 100
+
+
+class SubscribersPage(Answer):
+    """Some of a topic's subscribers. `next_after` is null on the last page."""
+
+    topic: str
+    users: list[str]
+    next_after: str | None
 
 
 class RoomEventIn(Message):

@@ -75,10 +75,6 @@ class PayloadTooLargeError(BellhopError):
     status, code, title = 413, "payload_too_large", "The body is too large"
 
 
-class NotSupportedYetError(BellhopError):
-    status, code, title = 422, "not_supported_yet", "Not supported yet"
-
-
 class IdempotencyMismatchError(BellhopError):
     status, code, title = 422, "idempotency_mismatch", "The idempotency key was used with another body"
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import orjson
 
 from models import redis_keys
-from models.frames import event_packet
+from models.frames import arrival, event_packet, inbox_frame
 from models.states import Priority
 
 if TYPE_CHECKING:
@@ -45,6 +45,62 @@ class Push:
     accepted_at: float = 0.0  # unix time at which the oldest entry in it was committed
 
 
+class Pushable(Protocol):
+    """What can be published: a `Push`, or what becomes one when somebody is there for it."""
+
+    @property
+    def key(self) -> str:
+        """As in `Push`."""
+
+    @property
+    def first(self) -> int:
+        """As in `Push`."""
+
+    @property
+    def last(self) -> int:
+        """As in `Push`."""
+
+    @property
+    def packet(self) -> bytes:
+        """As in `Push`. Asked for only where a node holds the key."""
+
+    @property
+    def priority(self) -> int:
+        """As in `Push`."""
+
+    @property
+    def accepted_at(self) -> float:
+        """As in `Push`."""
+
+
+class BroadcastPush:
+    """One user's share of a broadcast: its packet is written when it is asked for, which for most it never is."""
+
+    __slots__ = ("_counts", "accepted_at", "first", "key", "priority", "tail")
+
+    def __init__(  # one of thousands: no time for anything but the fields
+        self, key: str, seq: int, counts: tuple[int, int], tail: bytes, priority: int, accepted_at: float
+    ) -> None:
+        self.key = key
+        self.first = seq
+        self.tail = tail  # of the item, from behind its number: the same for all
+        self.priority = priority
+        self.accepted_at = accepted_at
+        self._counts = counts  # unread and unseen
+
+    @property
+    def last(self) -> int:
+        """The same number: it is one arrival."""
+        return self.first
+
+    @property
+    def packet(self) -> bytes:
+        """The `inbox` event."""
+        return event_packet(
+            "inbox", inbox_frame(self.first, self.first, [arrival(self.first, self.tail)], *self._counts)
+        )
+
+
 def inbox_push(key: str, first: int, last: int, payload: bytes, priority: int, accepted_at: float) -> Push:
     """Return the push of an `inbox` frame."""
     return Push(key, first, last, event_packet("inbox", payload), priority, accepted_at)
@@ -55,7 +111,7 @@ def presence_push(key: str) -> Push:
     return Push(key, 0, 0, b"", PRESENCE)
 
 
-def encode(pushes: Sequence[Push], answers: str = "") -> bytes:
+def encode(pushes: Sequence[Pushable], answers: str = "") -> bytes:
     """Return one bus message: a line of JSON that says who and how long, then the packets end to end.
 
     `answers` names the Redis list in which the node is to say that it has taken the message; empty: it need not.
@@ -87,7 +143,7 @@ class Router:
         self._known: tuple[str, ...] = ()
 
     def route(
-        self, pushes: Sequence[Push], now: float, answers: str = ""
+        self, pushes: Sequence[Pushable], now: float, answers: str = ""
     ) -> Generator[list[Command], list[Any], tuple[str, ...]]:
         """Yield Redis commands, receive their results. Returns the nodes that were told; see `encode` for `answers`.
 
@@ -123,7 +179,7 @@ class Router:
         return tuple(name for name in told if name not in gone)
 
 
-def _channel(node: str, pushes: Sequence[Push]) -> str:
+def _channel(node: str, pushes: Sequence[Pushable]) -> str:
     urgent = all(push.priority <= Priority.HIGH.rank for push in pushes)
     return redis_keys.urgent_channel(node) if urgent else redis_keys.node_channel(node)
 
@@ -139,7 +195,7 @@ class BlockingPublisher:
         self._client = client
         self._router = Router()
 
-    def publish(self, pushes: Sequence[Push], answers: str = "") -> tuple[str, ...]:
+    def publish(self, pushes: Sequence[Pushable], answers: str = "") -> tuple[str, ...]:
         """Tell the nodes, and return which were told; see `encode` for `answers`. Raises `redis.RedisError`."""
         steps = self._router.route(pushes, time.time(), answers)
         try:
@@ -160,7 +216,7 @@ class Publisher:
         self._client = client
         self._router = Router()
 
-    async def publish(self, pushes: Sequence[Push]) -> tuple[str, ...]:
+    async def publish(self, pushes: Sequence[Pushable]) -> tuple[str, ...]:
         """Tell the nodes, and return which were told. Raises `redis.RedisError`."""
         steps = self._router.route(pushes, time.time())
         try:

@@ -132,6 +132,30 @@ class Outbox(SQLModel, table=True):
     attempts: int = Field(sa_type=SmallInteger, sa_column_kwargs={"server_default": text("0")})
 
 
+class TopicSubscription(SQLModel, table=True):
+    """A user is told what is sent to a topic. What was due before `subscribed_at` is not for them."""
+
+    __tablename__ = "topic_subscription"
+
+    tenant: str = Field(sa_type=Text, primary_key=True)
+    topic: str = Field(sa_type=Text, primary_key=True)
+    user_id: str = Field(sa_type=Text, primary_key=True)
+    subscribed_at: datetime = _time(default=True, nullable=False)
+
+
+class Broadcast(SQLModel, table=True):
+    """How far a notification to a topic or to everyone is: all up to the user `cursor` have it, `reached` of them."""
+
+    __tablename__ = "broadcast"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+
+    notification_id: UUID = Field(primary_key=True)
+    cursor: str = Field(sa_type=Text)
+    reached: int = Field(sa_type=BigInteger)
+    started_at: datetime = _time(default=True, nullable=False)
+    done_at: datetime | None = _time()
+
+
 class Parked(SQLModel, table=True):
     """Outbox rows that could not be dispatched, with the reason, until an operator replays them."""
 
@@ -164,6 +188,7 @@ class Inbox(SQLModel, table=True):
     floor_seq: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
     unread: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
     unseen: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    created_at: datetime = _time(default=True, nullable=False)
 
 
 class Delivery(SQLModel, table=True):

@@ -22,14 +22,27 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class FanOut:
+    """Write a delivery for each subscriber of `topic`, or for everyone where it is None; but not for `excluded`."""
+
+    topic: str | None
+    excluded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Expire:
     """Nobody gets it any more; `detail` goes to the timeline."""
 
     detail: str
 
 
-def choose(audience: Mapping[str, Any], expires_at: datetime | None, now: datetime) -> Deliver | Expire:
-    """Decide what becomes of a due notification. Raises `DiscardError` where its audience cannot be resolved."""
+def choose(
+    audience: Mapping[str, Any], expires_at: datetime | None, now: datetime, actor: str = ""
+) -> Deliver | FanOut | Expire:
+    """Decide what becomes of a due notification, which the user `actor` caused.
+
+    Raises `DiscardError` where its audience cannot be resolved.
+    """
     if expires_at is not None and expires_at <= now:
         return Expire(f"was to be delivered before {expires_at.isoformat()}")
     match audience:
@@ -37,6 +50,10 @@ def choose(audience: Mapping[str, Any], expires_at: datetime | None, now: dateti
             return Deliver((user,))
         case {"users": [*users]} if all(isinstance(user, str) for user in users):
             return Deliver(tuple(users))
+        case {"topic": str(topic)}:
+            return FanOut(topic, actor if audience.get("exclude_actor") else "")
+        case {"everyone": True}:
+            return FanOut(None, actor if audience.get("exclude_actor") else "")
         case _:
             msg = f"its audience has no resolvable kind: {', '.join(sorted(audience)) or 'empty'}"
             raise DiscardError(msg)

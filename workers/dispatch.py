@@ -2,23 +2,28 @@
 
 Either a batch's deliveries, numbers and outbox deletions are all committed, or nothing is. A row that fails does not
 hold up its batch: the batch is done again row by row, and the one that fails is retried later, then parked.
+
+A broadcast, to a topic or to everyone, is a batch of its own, and as many batches as it takes: each goes on from the
+user whom the last one ended with. What was accepted after it, with the same priority, waits for it.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import psycopg
 import structlog
 
 from models import frames, telemetry
 from models.database import BUSY, TRANSIENT, Connection, pipelined_transaction, transaction
-from models.push import Push, inbox_push
+from models.push import BroadcastPush, Push, Pushable, inbox_push
 from models.queries import dispatch as sql
 from models.redis_keys import user_key
-from workers.choose import DiscardError, Expire, choose
+from workers.choose import Deliver, DiscardError, Expire, FanOut, choose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MOST_DELIVERIES = 5_000  # in one transaction: bounds how long its inboxes stay locked
+_USERS_PER_ROW = 10  # of a broadcast, where a batch may claim so many rows: it is less work for each
 _FIRST_RETRY_S = 1.0
 
 
@@ -37,7 +43,7 @@ class Batch:
 
     claimed: int = 0
     full: bool = False
-    pushes: list[Push] = field(default_factory=list)
+    pushes: list[Pushable] = field(default_factory=list)
     delivered: int = 0
     dispatched: int = 0
     expired: int = 0
@@ -72,12 +78,14 @@ def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batc
         claimed = _claim(connection, priority, limit)
         if not claimed:
             return Batch()
+        if audience := _fans_out(claimed[0]):
+            return _fan_out(connection, priority, claimed[0], audience, limit)
         plan = _plan(claimed, priority)
         boxes = _write(connection, priority, plan)
     return Batch(
         claimed=len(plan.positions),
         full=len(claimed) == limit or len(plan.positions) < len(claimed),
-        pushes=_pushes(plan, boxes.fetchall(), priority),
+        pushes=[*_pushes(plan, boxes.fetchall(), priority)],
         delivered=len(plan.rows),
         dispatched=plan.dispatched,
         expired=len(plan.events),
@@ -94,7 +102,9 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
     with transaction(connection):
         claimed = _claim(connection, priority, limit)
         connection.execute(sql.WAIT_LITTLE_FOR_LOCKS)
-        for row in claimed:
+        if claimed and (audience := _fans_out(claimed[0])):
+            return _fan_out_or_retry(connection, priority, claimed[0], audience, limit=limit, attempts=attempts)
+        for row in itertools.takewhile(lambda row: not _fans_out(row), claimed):
             if done.delivered >= MOST_DELIVERIES:
                 done.full = True
                 return done
@@ -120,7 +130,7 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
                 done.dispatched += plan.dispatched
                 done.expired += len(plan.events)
             done.claimed += 1
-    done.full = len(claimed) == limit or bool(waiting)
+    done.full = len(claimed) == limit or done.claimed < len(claimed)
     return done
 
 
@@ -129,12 +139,65 @@ def _claim(connection: Connection, priority: Priority, limit: int) -> list[dict[
     return connection.execute(sql.claim_due(limit), {"priority": priority.rank}).fetchall()
 
 
+def _choose(row: dict[str, Any]) -> Deliver | FanOut | Expire:
+    actor = orjson.loads(row["actor"]) if row["actor"] else {}
+    return choose(row["audience"], row["expires_at"], row["now"], actor.get("id", ""))
+
+
+def _fans_out(row: dict[str, Any]) -> FanOut | None:
+    """Return for whom a row is to be fanned out, if it is."""
+    try:
+        chosen = _choose(row)
+    except DiscardError:
+        return None
+    return chosen if isinstance(chosen, FanOut) else None
+
+
+def _fan_out_or_retry(
+    connection: Connection, priority: Priority, row: dict[str, Any], audience: FanOut, *, limit: int, attempts: int
+) -> Batch:
+    """Deliver a broadcast to the next users; where that fails, nothing that comes after it is touched."""
+    try:
+        with transaction(connection):
+            return _fan_out(connection, priority, row, audience, limit)
+    except BUSY:
+        return Batch(full=True)
+    except TRANSIENT:
+        raise
+    except psycopg.Error as error:
+        _retry_or_park(connection, priority, row, _reason(error), attempts)
+        return Batch(claimed=1, full=True)
+
+
+def _fan_out(connection: Connection, priority: Priority, row: dict[str, Any], audience: FanOut, limit: int) -> Batch:
+    """Deliver a broadcast to the next users."""
+    users = min(limit * _USERS_PER_ROW, MOST_DELIVERIES)
+    parameters = {
+        **{name: row[name] for name in ("id", "tenant", "domain", "type", "due_at", "position")},
+        "topic": audience.topic,
+        "excluded": audience.excluded,
+        "priority": priority.rank,
+    }
+    statement = sql.fan_out(users, everyone=audience.topic is None)
+    (found,) = connection.execute(statement, parameters).fetchall()
+    tail = frames.item_tail(row, priority, fresh=True)
+    due_at = row["due_at"].timestamp()
+    tenant, rank = row["tenant"], priority.rank
+    pushes: list[Pushable] = [
+        BroadcastPush(user_key(tenant, user), seq, (unread, unseen), tail, rank, due_at)
+        for user, seq, unread, unseen in orjson.loads(found["boxes"])
+    ]
+    return Batch(claimed=1, full=True, pushes=pushes, delivered=len(pushes), dispatched=int(found["done"]))
+
+
 def _plan(claimed: Sequence[dict[str, Any]], priority: Priority) -> _Plan:
     """Decide for a batch; stops early where the batch would grow past `MOST_DELIVERIES`."""
     plan = _Plan()
     nth: Counter[tuple[str, str]] = Counter()
     for row in claimed:
-        chosen = choose(row["audience"], row["expires_at"], row["now"])
+        chosen = _choose(row)
+        if isinstance(chosen, FanOut):
+            break
         if isinstance(chosen, Expire):
             plan.positions.append(row["position"])
             plan.events.append({"notification_id": row["id"], "event": "expired", "detail": chosen.detail})

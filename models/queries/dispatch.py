@@ -63,6 +63,55 @@ WITH input AS MATERIALIZED (
 SELECT tenant, user_id, last_seq, unread, unseen FROM bumped
 """
 
+_SUBSCRIBED = """
+    SELECT user_id FROM topic_subscription
+    WHERE tenant = %(tenant)s AND topic = %(topic)s AND subscribed_at <= %(due_at)s"""
+_WITH_AN_INBOX = """
+    SELECT user_id FROM inbox
+    WHERE tenant = %(tenant)s
+      AND created_at <= coalesce((SELECT started_at FROM broadcast WHERE notification_id = %(id)s::uuid), now())"""
+
+
+@cache
+def fan_out(limit: int, *, everyone: bool) -> str:
+    """Return the statement that delivers a broadcast to the next users, and deletes its outbox row with the last.
+
+    Users come in the order of their names, from behind the cursor, which is committed with their deliveries: whoever
+    has it never gets it again. Who subscribed after it became due is left out, and of everyone, who had no inbox when
+    the first of them got it. The limit is part of the text, as in `claim_due`.
+    """
+    return f"""
+WITH chosen AS MATERIALIZED ({_WITH_AN_INBOX if everyone else _SUBSCRIBED}
+      AND user_id > coalesce((SELECT cursor FROM broadcast WHERE notification_id = %(id)s::uuid), '')
+    ORDER BY user_id LIMIT {limit:d}
+), bumped AS (
+    INSERT INTO inbox AS i (tenant, user_id, last_seq, unread, unseen)
+    SELECT %(tenant)s, user_id, 1, 1, 1 FROM chosen WHERE user_id <> %(excluded)s
+    ORDER BY user_id  -- as in DELIVER
+    ON CONFLICT (tenant, user_id) DO UPDATE
+    SET last_seq = i.last_seq + 1, unread = i.unread + 1, unseen = i.unseen + 1
+    RETURNING i.id, i.user_id, i.last_seq, i.unread, i.unseen
+), delivered AS (
+    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority)
+    SELECT id, last_seq, %(id)s::uuid, %(domain)s, %(type)s, %(priority)s FROM bumped
+), progress AS (
+    INSERT INTO broadcast AS b (notification_id, cursor, reached, done_at)
+    SELECT %(id)s::uuid, coalesce(max(c.user_id), ''), (SELECT count(*) FROM bumped),
+           CASE WHEN count(*) < {limit:d} THEN now() END
+    FROM chosen c
+    ON CONFLICT (notification_id) DO UPDATE
+    SET cursor = greatest(b.cursor, excluded.cursor), reached = b.reached + excluded.reached,
+        done_at = excluded.done_at
+    RETURNING done_at IS NOT NULL AS done
+), done AS (
+    DELETE FROM outbox WHERE position = %(position)s AND (SELECT done FROM progress)
+)
+SELECT (SELECT done FROM progress) AS done,
+       coalesce(json_agg(json_build_array(user_id, last_seq, unread, unseen)), '[]')::text AS boxes
+FROM bumped
+"""
+
+
 NOTE_EVENTS = """
 INSERT INTO notification_event (notification_id, event, detail)
 SELECT notification_id, event, detail

@@ -36,9 +36,11 @@ GET_NOTIFICATION = """
 SELECT n.id::text, n.type, n.domain, n.priority, n.audience, n.title, n.body, n.data, n.action_url, n.actor,
        n.collapse_key, n.deliver_at, n.expires_at, n.created_at,
        o.due_at, o.attempts, p.reason AS parked_reason, p.parked_at,
+       b.started_at, b.done_at,
        d.recipients, d.acked, d.seen, d.read, d.first_at, d.last_at
 FROM notification n
 LEFT JOIN outbox o ON o.notification_id = n.id
+LEFT JOIN broadcast b ON b.notification_id = n.id
 LEFT JOIN parked p ON p.notification_id = n.id
 CROSS JOIN LATERAL (
     SELECT count(*) AS recipients, count(*) FILTER (WHERE i.acked_seq >= d.seq) AS acked,

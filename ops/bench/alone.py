@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ops.bench import connections, depth, growth, nodes, rooms, storm, under_load
+from ops.bench import connections, depth, fan_out, growth, nodes, rooms, storm, under_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MEASURED_BY: dict[str, Callable[[Lab], Iterator[Facts]]] = {
     under_load.NAME: under_load.run,
+    fan_out.NAME: fan_out.run,
     depth.NAME: depth.run,
     connections.NAME: connections.run,
     storm.NAME: storm.run,

@@ -86,6 +86,12 @@ INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, se
 SELECT box, %(seq)s, id, split_part(%(type)s, '.', 1), %(type)s, 2, now(), now() FROM made
 """
 
+_SUBSCRIBERS = """
+INSERT INTO topic_subscription (tenant, topic, user_id)
+SELECT %(tenant)s, %(topic)s, %(prefix)s::text || g FROM generate_series(%(first)s::int, %(last)s::int) AS g
+"""
+_RECIPIENTS = "SELECT count(*), count(DISTINCT inbox_id) FROM delivery WHERE notification_id = %(id)s::uuid"
+_IS_DISPATCHED = "SELECT NOT EXISTS (SELECT 1 FROM outbox WHERE notification_id = %(id)s::uuid)"
 _LOW_LEFT = "SELECT count(*) FROM outbox WHERE priority = 3"
 _ANY_LOW_LEFT = "SELECT EXISTS (SELECT 1 FROM outbox WHERE priority = 3)"
 _DROP_LOW = "DELETE FROM outbox WHERE priority = 3"
@@ -154,6 +160,22 @@ class Filler:
             for first in range(0, users, _CHUNK):
                 self._run(statement, {**whole, "seq": seq, "boxes": boxes[first : first + _CHUNK]})
             progress(seq / each)
+
+    def subscribers(self, topic: str, count: int, *, prefix: str) -> None:
+        """Subscribe `count` users to a topic."""
+        for first in range(0, count, _CHUNK):
+            span = {"first": first, "last": min(first + _CHUNK, count) - 1}
+            self._run(_SUBSCRIBERS, {"tenant": self._tenant, "topic": topic, "prefix": prefix, **span})
+        self._run("VACUUM (ANALYZE) topic_subscription")
+
+    def recipients(self, notification_id: str) -> tuple[int, int]:
+        """Return how many deliveries there are of a notification, and in how many inboxes."""
+        deliveries, users = self._row(_RECIPIENTS, {"id": notification_id})
+        return int(deliveries), int(users)
+
+    def is_dispatched(self, notification_id: str) -> bool:
+        """Say whether a notification waits no more."""
+        return bool(self._row(_IS_DISPATCHED, {"id": notification_id})[0])
 
     def tidy(self) -> None:
         """Do now what the server would do within minutes: statistics, visibility, and everything onto the disk."""

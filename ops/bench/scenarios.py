@@ -60,7 +60,7 @@ CHOICES: dict[str, tuple[Scenario, ...]] = {
 }
 # What gets stacks of its own; `ops.bench.alone` knows where each is measured. Of `rooms` the Node peer does most, too;
 # the others are put to Bellhop alone.
-ALONE = ("critical-under-load", "inbox-depth", "connections", "storm", "growth", "nodes", "rooms")
+ALONE = ("critical-under-load", "fan-out", "inbox-depth", "connections", "storm", "growth", "nodes", "rooms")
 EVERYTHING = "all"
 NAMES = (*CHOICES, *ALONE, EVERYTHING)
 

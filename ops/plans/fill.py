@@ -31,8 +31,10 @@ BIG_TABLES = (
     "room_event",
     "revocation",
     "presence",
+    "topic_subscription",
 )
 DEEP_ROOM = "tasks:board:deep"
+TOPIC = "blog:post:7"
 WIDE_ID = "00000000-0000-7000-8000-00000000f00d"  # the notification with the most recipients
 MOST_RECIPIENTS = 1_000
 RARE_EVERY = 20_000  # one in so many of the deep inbox's rows has a rare domain, type or priority
@@ -179,6 +181,13 @@ INSERT INTO presence (tenant, user_id, last_seen_at)
 SELECT %(tenant)s, 'u_' || g, now() - g * interval '1 min' FROM generate_series(1, %(inboxes)s) AS g
 """
 
+_SUBSCRIPTIONS = """
+INSERT INTO topic_subscription (tenant, topic, user_id)
+SELECT %(tenant)s, %(topic)s, 'u_' || g FROM generate_series(1, %(inboxes)s) AS g
+UNION ALL
+SELECT %(tenant)s, 'blog:post:' || g, 'u_' || g FROM generate_series(8, %(inboxes)s) AS g
+"""
+
 # As many rooms as inboxes, a few events each; the deep one has a hundredth of all deliveries and is due to be trimmed.
 _ROOMS = """
 INSERT INTO room (tenant, name, last_seq, floor_seq, keep_events, keep_s, trim_at)
@@ -207,6 +216,7 @@ _STEPS = {
     "notification_event": _EVENTS,
     "revocation": _REVOCATIONS,
     "presence": _PRESENCE,
+    "topic_subscription": _SUBSCRIPTIONS,
     "room": _ROOMS,
     "room_event": _ROOM_EVENTS,
     "identities": "SELECT setval(pg_get_serial_sequence('inbox', 'id'), %(inboxes)s + 2)",
@@ -219,6 +229,7 @@ def fill(database_url: str, size: Size, *, say: Callable[[str], None] = lambda _
         **{name: getattr(size, name) for name in ("deliveries", "inboxes", "due", "later", "keys", "deep")},
         "rare": size.rare_every,
         "tenant": TENANT,
+        "topic": TOPIC,
         "wide": WIDE_ID,
         "most": MOST_RECIPIENTS,
         "deep_user": DEEP,

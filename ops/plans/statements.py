@@ -16,6 +16,7 @@ from ops.plans.fill import MOST_RECIPIENTS, TENANT, WIDE_ID
 from ops.plans.inbox_statements import acting, reading
 from ops.plans.room_statements import of_rooms
 from ops.plans.statement import Hot
+from ops.plans.topic_statements import of_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,6 +67,7 @@ def hot_statements(size: Size, sample: Sample) -> list[Hot]:
         *acting(size),
         *_around(size, sample),
         *of_rooms(size),
+        *of_topics(),
     ]
 
 

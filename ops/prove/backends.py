@@ -8,23 +8,26 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from models.fields import MAX_USERS
 from models.states import Priority
 from ops.prove.alarm import ViolationError
 from ops.prove.ledger import Posted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ops.prove.calls import Answer, Caller
     from ops.prove.ledger import Ledger
 
-_ACCEPTED = 202
+_ACCEPTED, _SUBSCRIBED = 202, 200
 _BULK, _BULK_SIZE = 0.25, (2, 40)
 _SEVERAL, _SEVERAL_USERS = 0.2, (2, 12)
 _EXPIRES, _EXPIRES_S = 0.06, (0.2, 4.0)
 _LATER, _LATER_S = 0.05, (0.2, 3.0)
+_BROADCAST = 0.005  # how often one goes to a topic
 _AGAIN = 0.03  # how often what was answered is posted once more
 _BUSY_USERS, _BUSY = 0.02, 0.35  # this share of the users gets that share of all notifications
 _LONGEST_BODY = 3_000
@@ -36,11 +39,20 @@ _WEIGHTS = (1, 2, 5, 2)
 class Poster:
     """One backend that posts in sequence."""
 
-    def __init__(self, number: int, caller: Caller, ledger: Ledger, users: Sequence[str], seed: int) -> None:
+    def __init__(  # a backend, what it talks to and whom it knows
+        self,
+        number: int,
+        caller: Caller,
+        ledger: Ledger,
+        users: Sequence[str],
+        seed: int,
+        topics: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    ) -> None:
         self.number = number
         self._caller = caller
         self._ledger = ledger
         self._users = users
+        self._topics = topics  # and their subscribers
         self._busy = users[: max(1, int(len(users) * _BUSY_USERS))]
         self._generator = random.Random(f"{seed}/{number}")  # noqa: S311  # to be repeated, not to be secret
         self._nth = 0
@@ -66,6 +78,9 @@ class Poster:
         """Make up a notification."""
         generator = self._generator
         now = datetime.now(UTC)
+        if self._topics and generator.random() < _BROADCAST:
+            topic = generator.choice(list(self._topics))
+            return self.posted(self._topics[topic], generator.choices(_PRIORITIES, _WEIGHTS)[0], topic=topic)
         many = generator.random() < _SEVERAL
         users = {self._user() for _ in range(generator.randint(*_SEVERAL_USERS) if many else 1)}
         later = now + timedelta(seconds=generator.uniform(*_LATER_S)) if generator.random() < _LATER else None
@@ -82,10 +97,12 @@ class Poster:
         *,
         deliver_at: datetime | None = None,
         expires_at: datetime | None = None,
+        topic: str = "",
     ) -> Posted:
         """Return the next notification of this poster."""
         self._nth += 1
-        return Posted(f"{self._prefix}-{self._nth}", self.number, self._nth, users, priority, deliver_at, expires_at)
+        key = f"{self._prefix}-{self._nth}"
+        return Posted(key, self.number, self._nth, users, priority, deliver_at, expires_at, topic)
 
     def _user(self) -> str:
         return self._generator.choice(self._busy if self._generator.random() < _BUSY else self._users)
@@ -125,7 +142,7 @@ class Poster:
         generator = random.Random(posted.key)  # noqa: S311  # the same at each try
         large = one and posted.users[0] in self._busy and generator.random() < _LARGE
         body: dict[str, Any] = {
-            "to": {"user": posted.users[0]} if one else {"users": list(posted.users)},
+            "to": _to(posted),
             "type": f"{('shop', 'tasks', 'blog')[posted.nth % 3]}.proof.posted",
             "priority": posted.priority,
             "title": f"{posted.poster}: {posted.nth}",
@@ -139,3 +156,22 @@ class Poster:
         if posted.expires_at is not None:
             body["expires_at"] = posted.expires_at.isoformat()
         return body
+
+
+def _to(posted: Posted) -> dict[str, Any]:
+    if posted.topic:
+        return {"topic": posted.topic}
+    return {"user": posted.users[0]} if len(posted.users) == 1 else {"users": list(posted.users)}
+
+
+async def subscribe(caller: Caller, ledger: Ledger, topic: str, users: Sequence[str], headers: dict[str, str]) -> None:
+    """Subscribe users to a topic, a thousand at a time."""
+    for start in range(0, len(users), MAX_USERS):
+        answer = await caller.until_answered(
+            "PUT",
+            f"/v1/topics/{topic}/subscribers",
+            statuses=ledger.statuses,
+            headers=headers,
+            body={"users": list(users[start : start + MAX_USERS])},
+        )
+        answer.expect(_SUBSCRIBED, what=f"subscribers of {topic}")

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """One notification as its poster meant it; `nth` counts what the poster has posted."""
+    """One notification as its poster meant it; `nth` counts what the poster has posted.
+
+    `topic` is what it was sent to, where it names no users; `users` are then the topic's subscribers.
+    """
 
     key: str
     poster: int
@@ -26,6 +29,7 @@ class Posted:
     priority: str
     deliver_at: datetime | None = None
     expires_at: datetime | None = None
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ _COLUMNS = {
     "faults": "faults",
     "accepted": "accepted",
     "deliveries": "deliveries",
+    "broadcasts": "broadcasts",
     "expired": "expired",
     "events": "room events",
     "actions": "actions",
@@ -40,6 +41,7 @@ class Figures:
     accepted: int = 0
     dispatched: int = 0
     deliveries: int = 0
+    broadcasts: int = 0
     expired: int = 0
     actions: int = 0
     unanswered_actions: int = 0

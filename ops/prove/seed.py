@@ -16,7 +16,7 @@ from models.settings import load_settings
 from ops.prove import leaks, truth, verify
 from ops.prove.actors import Actor
 from ops.prove.alarm import Alarm, ViolationError
-from ops.prove.backends import Poster
+from ops.prove.backends import Poster, subscribe
 from ops.prove.calls import Caller
 from ops.prove.clients import Crowd
 from ops.prove.copies import READERS, Copies
@@ -43,6 +43,7 @@ _ACTORS = 8
 _SPEAKERS, _ROOMS = 6, 15
 _EVENTS_PER_NOTIFICATION = 0.3
 _ABSENT = 10  # users who leave for good in the round of absence
+_TOPIC, _TOPICS, _READERS_OF_A_TOPIC = "blog:proof:", 3, 1_200
 _OFFLINE_S = 65.0  # until everybody knows: Engine.IO notices after 45 s that a client went without a word
 _ACTIONS_PER_NOTIFICATION = 0.15
 _PROXIED = 0.3
@@ -80,8 +81,10 @@ class Seed:
             self._metrics = Metrics(self._target, http)
             self._faults = Faults(self._target, self._crowd, self._say)
             self._users = [f"user-{number}" for number in range(self._options.users)]
+            self._topics = {f"{_TOPIC}{number}": self._subscribers(generator) for number in range(_TOPICS)}
             self._posters = [
-                Poster(number, self._caller, self._ledger, self._users, self._seed) for number in range(_POSTERS)
+                Poster(number, self._caller, self._ledger, self._users, self._seed, self._topics)
+                for number in range(_POSTERS)
             ]
             self._rooms = [f"{ROOMS}{number}" for number in range(_ROOMS)]
             self._speakers = [
@@ -124,9 +127,16 @@ class Seed:
         self._crowd.proxied = _PROXIED
         for user in self._users:
             self._crowd.enter(user, generator.randint(1, self._options.devices), self._rooms, self._users)
+        for topic, subscribers in self._topics.items():
+            await subscribe(self._caller, self._ledger, topic, subscribers, self._target.endpoint.headers)
         self._crowd.watch()
         self._figures.connections = len(self._crowd.devices)
         await self._until(self._all_connected, CONNECT_S, "connected")
+
+    def _subscribers(self, generator: random.Random) -> tuple[str, ...]:
+        """Return some users, and many who have no device: enough for a broadcast to be done in several batches."""
+        nobody = [f"reader-{number}" for number in range(_READERS_OF_A_TOPIC)]
+        return tuple(sorted([*generator.sample(self._users, len(self._users) // 2), *nobody]))
 
     # --- chaos -----------------------------------------------------------------------------------------------
 
@@ -287,6 +297,7 @@ class Seed:
         figures.actions = ledger.confirmed
         figures.unanswered_actions = ledger.unanswered
         figures.events = len(ledger.said)
+        figures.broadcasts = sum(bool(posted.topic) for posted in ledger.accepted.values())
         figures.frames = crowd.frames
         figures.presence_changes = crowd.changes
         figures.refreshes = crowd.refreshes

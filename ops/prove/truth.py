@@ -34,6 +34,9 @@ SELECT r.name AS room, r.last_seq, e.seq, e.event, e.data, e.at, e.idempotency_k
 FROM room r LEFT JOIN room_event e ON e.room_id = r.id ORDER BY r.name, e.seq
 """
 _ROOM_HEADS = "SELECT name AS room, last_seq FROM room"
+_TOPICS = """
+SELECT topic, array_agg(user_id ORDER BY user_id COLLATE "C") AS users FROM topic_subscription GROUP BY topic
+"""
 _EVENTS = "SELECT notification_id::text AS id, event, at FROM notification_event"
 _PARKED = "SELECT notification_id::text AS id, reason FROM parked"
 _OUTBOX = "SELECT count(*) AS waiting FROM outbox"
@@ -142,8 +145,9 @@ async def read(database_url: str) -> Truth:
         async def rows(statement: str) -> list[dict[str, Any]]:
             return await (await database.execute(statement)).fetchall()
 
+        topics = {row["topic"]: tuple(row["users"]) for row in await rows(_TOPICS)}
         return Truth(
-            notifications={row["id"]: _notification(row) for row in await rows(_NOTIFICATIONS)},
+            notifications={row["id"]: _notification(row, topics) for row in await rows(_NOTIFICATIONS)},
             deliveries=[Delivery(**row) for row in await rows(_DELIVERIES)],
             changes=[Change(**row) for row in await rows(_CHANGES)],
             inboxes={row["user"]: Inbox(**row) for row in await rows(_INBOXES)},
@@ -181,7 +185,10 @@ def _rooms(rows: list[dict[str, Any]]) -> dict[str, Room]:
     return rooms
 
 
-def _notification(row: dict[str, Any]) -> Notification:
+def _notification(row: dict[str, Any], topics: dict[str, tuple[str, ...]]) -> Notification:
     audience = row["audience"]
-    users = (audience["user"],) if "user" in audience else tuple(audience["users"])
+    if "topic" in audience:
+        users = topics[audience["topic"]]
+    else:
+        users = (audience["user"],) if "user" in audience else tuple(audience["users"])
     return Notification(row["key"], users, str(Priority.of_rank(row["priority"])), row["deliver_at"], row["expires_at"])

@@ -240,12 +240,6 @@ async def test_refuses(what: str, backend: httpx.AsyncClient, connection: Connec
     assert stored(connection) == []
 
 
-@pytest.mark.parametrize("to", [{"topic": "news"}, {"everyone": True}])
-async def test_refuses_audiences_that_cannot_be_resolved_yet(to: dict[str, Any], backend: httpx.AsyncClient) -> None:
-    response = await backend.post(ONE, json={**notification(), "to": to})
-    assert (response.status_code, problem(response)["code"]) == (422, "not_supported_yet")
-
-
 BAD_BODIES: dict[str, tuple[bytes, str, int, str]] = {
     "broken JSON": (b'{"to": ', "application/json", 400, "invalid_json"),
     "an empty body": (b"", "application/json", 400, "invalid_json"),

@@ -581,6 +581,7 @@ def test_everything_that_bellhop_is_put_to_alone_works(tmp_path: Path, monkeypat
     assert list(found) == [
         "critical-under-load-same",
         "critical-under-load-others",
+        "fan-out",
         "inbox-depth",
         "connections",
         "storm-at-once",
@@ -601,6 +602,7 @@ def test_everything_that_bellhop_is_put_to_alone_works(tmp_path: Path, monkeypat
         json.dumps(facts.as_json())
     assert found["critical-under-load-same"].about["low"] == 500
     assert found["critical-under-load-others"].values["p99_ms"]
+    assert (found["fan-out"].about["subscribers"], found["fan-out"].about["online"]) == (1_000, 2)
     assert found["inbox-depth"].about["deliveries"] == 100
     assert all(found["inbox-depth"].values.values())
     assert found["connections"].about["connections"] == 10

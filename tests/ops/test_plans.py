@@ -19,6 +19,7 @@ from models.queries import receipts as receipts_sql
 from models.queries import recover as recover_sql
 from models.queries import revocations as revocations_sql
 from models.queries import rooms as rooms_sql
+from models.queries import topics as topics_sql
 from models.states import Action, ListStatus, Priority
 from ops.__main__ import app
 from ops.plans import session
@@ -211,6 +212,7 @@ def test_every_statement_of_the_product_is_looked_at_or_is_known_to_be_cold(conn
         rooms_sql,
         revocations_sql,
         presence_sql,
+        topics_sql,
     )
     unknown = {
         f"{module.__name__}.{name}"

@@ -40,8 +40,8 @@ def test_choosing_is_pure() -> None:
     assert choose({"user": "a"}, None, NOW) == Deliver(("a",))
     assert choose({"users": ["a", "b"]}, NOW + timedelta(seconds=1), NOW) == Deliver(("a", "b"))
     assert isinstance(choose({"user": "a"}, NOW, NOW), Expire)
-    with pytest.raises(DiscardError, match="topic"):
-        choose({"topic": "t"}, None, NOW)
+    with pytest.raises(DiscardError, match="nobody"):
+        choose({"nobody": 1}, None, NOW)
 
 
 def test_a_batch_numbers_each_inbox_in_the_order_of_acceptance(connection: Connection) -> None:
@@ -196,7 +196,7 @@ def test_a_bad_row_among_large_ones_does_not_make_one_huge_transaction(connectio
     users = orjson.dumps({"users": [f"u_{nth}" for nth in range(1_000)]}).decode()
     for nth in range(8):
         (key,) = ingest(connection, "a")
-        audience = users if nth else '{"topic": "t"}'
+        audience = users if nth else '{"nobody": 1}'
         connection.execute("UPDATE notification SET audience = %s::jsonb WHERE id = %s", (audience, key))
     batch = dispatch_batch(connection, Priority.NORMAL, limit=500, attempts=5)
     assert (batch.delivered, batch.full) == (5_000, True)
