@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -150,6 +151,10 @@ def _no_such(notification_id: str) -> NotFoundError:
 def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     timeline = [{"at": row["created_at"], "event": "accepted", "detail": "committed"}, *events]
     timeline += _dispatches(row)
+    for each in row["rules"]:
+        users = f"{each['users']} users" if each["users"] != 1 else "one user"
+        detail = f"not delivered to {users}: {each['rule']}"
+        timeline.append({"at": datetime.fromisoformat(each["at"]), "event": "suppressed", "detail": detail})
     copied = ("id", "type", "domain", "title", "body", "data", "action_url", "actor", "collapse_key")
     return {
         **{name: row[name] for name in copied},
@@ -159,7 +164,7 @@ def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> dict[str
         "expires_at": row["expires_at"],
         "created_at": row["created_at"],
         "status": _status(row, events),
-        "counts": {"suppressed": 0, **{name: row[name] for name in ("recipients", "acked", "seen", "read")}},
+        "counts": {name: row[name] for name in ("recipients", "suppressed", "acked", "seen", "read")},
         "timeline": sorted(timeline, key=lambda event: event["at"]),
     }
 

@@ -32,6 +32,7 @@ _INPUTS: tuple[type[BaseModel], ...] = (
     contracts.RoomEventIn,
     contracts.Subscribers,
     contracts.Subscriber,
+    contracts.PreferencesIn,
     contracts.Problem,
 )
 

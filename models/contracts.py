@@ -16,25 +16,30 @@ from pydantic_core import PydanticCustomError
 from models.fields import (
     MAX_BULK_ITEMS,
     MAX_LOG_PAGE,
+    MAX_MUTES,
     MAX_PAGE,
     MAX_SEQ,
     MAX_SEQS,
     MAX_TOKEN_TTL_S,
     MAX_USERS,
+    ClockTime,
     Data,
     Domain,
     EntrySeq,
     Grants,
     IdempotencyKey,
+    Locale,
     Name,
     Seq,
     Text,
     Time,
+    TimeZone,
     TypeName,
     Url,
     Users,
     Watched,
 )
+from models.preferences import DAYS
 from models.states import Action, ListStatus, NotificationStatus, PresenceStatus, Priority, Scope
 
 _NAMES = TypeAdapter(Watched)
@@ -230,6 +235,49 @@ class NotificationOut(Answer):
     status: NotificationStatus
     counts: NotificationCounts
     timeline: list[TimelineEvent]
+
+
+class Mutes(Message):
+    """What a user does not want: none of it arrives, except what is critical."""
+
+    domains: Annotated[list[Domain], Field(max_length=MAX_MUTES)] = Field(default_factory=list)
+    types: Annotated[list[TypeName], Field(max_length=MAX_MUTES)] = Field(default_factory=list)
+    priorities: list[Literal["high", "normal", "low"]] = Field(default_factory=list, max_length=3)
+
+
+class QuietHoursIn(Message):
+    """When what arrives is `silent`: clients do not ring. They begin on `days`, and may go past midnight."""
+
+    start: ClockTime
+    end: ClockTime
+    time_zone: TimeZone
+    days: Annotated[
+        list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]], Field(min_length=1, max_length=7)
+    ] = Field(default_factory=lambda: list(DAYS))
+
+    @model_validator(mode="after")
+    def _last_for_some_time(self) -> Self:
+        if self.start == self.end:
+            raise PydanticCustomError("no_time", "start and end must differ; leave quiet_hours out for none")
+        return self
+
+
+class PreferencesIn(Message):
+    """All of a user's preferences: what is left out is as it is for somebody who has none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "mutes": {"domains": ["blog"], "types": ["shop.order.viewed"], "priorities": ["low"]},
+                "quiet_hours": {"start": "22:00", "end": "07:00", "time_zone": "Europe/Kyiv"},
+                "locale": "uk",
+            }
+        }
+    )
+
+    mutes: Mutes = Field(default_factory=Mutes)
+    quiet_hours: QuietHoursIn | None = None
+    locale: Locale | None = None
 
 
 class Subscribers(Message):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import available_timezones
 
 import orjson
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
@@ -28,6 +30,7 @@ MAX_SEQ = 2**53 - 1  # what a JavaScript client can hold
 MAX_TOKEN_TTL_S = 30 * 24 * 3600
 MAX_GRANTS = 100
 MAX_WATCHED = 100
+MAX_MUTES = 200
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 API_KEY_PREFIX = "bh_"
@@ -36,11 +39,15 @@ _NAME = r"^[A-Za-z0-9._:@+-]{1,128}$"
 _TYPE = r"^[a-z0-9_-]+(\.[a-z0-9_-]+){1,4}$"
 _DOMAIN = r"^[a-z0-9_-]{1,64}$"
 _GRANT = r"^([A-Za-z0-9._:@+-]{1,128}|[A-Za-z0-9._:@+-]{0,127}\*)$"
+_CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+_LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$"
 NAME_RULE = "1 to 128 of the characters A-Z a-z 0-9 . _ : @ + -"
 _RULES = {
     _NAME: NAME_RULE,
     _TYPE: "2 to 5 parts of a-z 0-9 _ - with dots between them, like shop.order.shipped",
     _DOMAIN: "1 to 64 of the characters a-z 0-9 _ -",
+    _CLOCK: "the form HH:MM, from 00:00 to 23:59",
+    _LOCALE: "the form of a language tag, such as uk or pt-BR",
     _GRANT: f"{NAME_RULE}, or fewer and a * at the end",
     TENANT_PATTERN: "1 to 63 of the characters a-z 0-9 _ -, the first of them a letter or a digit",
 }
@@ -115,6 +122,20 @@ def _without_repeats(users: list[str]) -> list[str]:
     return list(dict.fromkeys(users))
 
 
+@cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())  # it looks through a folder
+
+
+def _check_time_zone(value: str) -> str:
+    if value not in _time_zones():
+        raise PydanticCustomError("unknown_time_zone", "must be a time zone of the IANA database, such as Europe/Kyiv")
+    return value
+
+
+ClockTime = Annotated[str, StringConstraints(pattern=_CLOCK)]
+TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
+Locale = Annotated[str, StringConstraints(pattern=_LOCALE)]
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
 TypeName = Annotated[str, StringConstraints(pattern=_TYPE, max_length=128)]
 Domain = Annotated[str, StringConstraints(pattern=_DOMAIN)]

@@ -28,7 +28,7 @@ def _fragment(text: str | None) -> object:
     return None if text is None else orjson.Fragment(text)
 
 
-def item_tail(row: Mapping[str, Any], priority: Priority, *, fresh: bool) -> bytes:
+def item_tail(row: Mapping[str, Any], priority: Priority, *, fresh: bool, silent: bool) -> bytes:
     """Return an Item's JSON from behind its `seq`. `fresh`: as it arrived, whatever has become of it since."""
     return dumps(
         {
@@ -43,7 +43,7 @@ def item_tail(row: Mapping[str, Any], priority: Priority, *, fresh: bool) -> byt
             "actor": _fragment(row["actor"]),
             "collapse_key": row["collapse_key"],
             "collapsed": 0,
-            "silent": False,
+            "silent": silent,
             "created_at": row["created_at"],
             "seen_at": None if fresh else row["seen_at"],
             "read_at": None if fresh else row["read_at"],
@@ -73,7 +73,8 @@ def entry(row: Mapping[str, Any]) -> bytes:
     """Return one row of the log query as an entry's JSON."""
     if row["action"] is not None:
         return change(row)
-    return arrival(row["seq"], item_tail(row, Priority.of_rank(row["priority"]), fresh=True))
+    tail = item_tail(row, Priority.of_rank(row["priority"]), fresh=True, silent=row["silent"])
+    return arrival(row["seq"], tail)
 
 
 def counts(unread: int, unseen: int) -> bytes:

@@ -156,6 +156,28 @@ class Broadcast(SQLModel, table=True):
     done_at: datetime | None = _time()
 
 
+class Preference(SQLModel, table=True):
+    """What a user does not want, as `models.contracts.PreferencesIn` has checked it."""
+
+    __tablename__ = "preference"
+
+    tenant: str = Field(sa_type=Text, primary_key=True)
+    user_id: str = Field(sa_type=Text, primary_key=True)
+    body: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    updated_at: datetime = _time(default=True, nullable=False)
+
+
+class Suppression(SQLModel, table=True):
+    """A notification that a user did not get, and the rule that kept it from them."""
+
+    __tablename__ = "suppression"
+
+    notification_id: UUID = Field(primary_key=True)
+    user_id: str = Field(sa_type=Text, primary_key=True)
+    rule: str = Field(sa_type=Text)
+    at: datetime = _time(default=True, nullable=False)
+
+
 class Parked(SQLModel, table=True):
     """Outbox rows that could not be dispatched, with the reason, until an operator replays them."""
 
@@ -233,6 +255,7 @@ class Delivery(SQLModel, table=True):
     domain: str = Field(sa_type=Text)
     type: str = Field(sa_type=Text)
     priority: int = Field(sa_type=SmallInteger)
+    silent: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     delivered_at: datetime = _time(default=True, nullable=False)
     seen_at: datetime | None = _time()
     read_at: datetime | None = _time()

@@ -33,6 +33,7 @@ accepted = Counter("bellhop_notifications_accepted", "Notifications committed by
 dispatched = Counter("bellhop_notifications_dispatched", "Notifications dispatched by workers", ["priority"])
 deliveries = Counter("bellhop_deliveries", "Deliveries written by workers", ["priority"])
 expired = Counter("bellhop_notifications_expired", "Notifications that expired before dispatch", ["priority"])
+suppressed = Counter("bellhop_suppressed", "Deliveries that users' preferences kept from them", ["priority"])
 parked = Counter("bellhop_notifications_parked", "Notifications parked after failed dispatches", ["priority"])
 hints = Counter("bellhop_hints", "Dispatch hints by outcome", ["priority", "outcome"])
 parked_now = Gauge("bellhop_parked", "Notifications that wait for an operator", multiprocess_mode="mostrecent")

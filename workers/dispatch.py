@@ -20,21 +20,23 @@ import structlog
 
 from models import frames, telemetry
 from models.database import BUSY, TRANSIENT, Connection, pipelined_transaction, transaction
+from models.preferences import Preferences
 from models.push import BroadcastPush, Push, Pushable, inbox_push
 from models.queries import dispatch as sql
+from models.queries import preferences as preference_sql
 from models.redis_keys import user_key
+from models.states import Priority
 from workers.choose import Deliver, DiscardError, Expire, FanOut, choose
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from models.states import Priority
+    from collections.abc import Mapping, Sequence
 
 log = structlog.get_logger(__name__)
 
 MOST_DELIVERIES = 5_000  # in one transaction: bounds how long its inboxes stay locked
 _USERS_PER_ROW = 10  # of a broadcast, where a batch may claim so many rows: it is less work for each
 _FIRST_RETRY_S = 1.0
+_NONE = Preferences()
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class Batch:
     delivered: int = 0
     dispatched: int = 0
     expired: int = 0
+    suppressed: int = 0
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class _Plan:
     rows: list[dict[str, Any]] = field(default_factory=list)  # one per delivery
     positions: list[int] = field(default_factory=list)
     events: list[dict[str, str]] = field(default_factory=list)
+    suppressions: list[dict[str, str]] = field(default_factory=list)
     entries: dict[tuple[str, str], list[tuple[bytes, float]]] = field(default_factory=dict)
     dispatched: int = 0
 
@@ -80,7 +84,7 @@ def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batc
             return Batch()
         if audience := _fans_out(claimed[0]):
             return _fan_out(connection, priority, claimed[0], audience, limit)
-        plan = _plan(claimed, priority)
+        plan = _plan(claimed, priority, _preferences(connection, priority, claimed))
         boxes = _write(connection, priority, plan)
     return Batch(
         claimed=len(plan.positions),
@@ -89,6 +93,7 @@ def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batc
         delivered=len(plan.rows),
         dispatched=plan.dispatched,
         expired=len(plan.events),
+        suppressed=len(plan.suppressions),
     )
 
 
@@ -104,12 +109,13 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
         connection.execute(sql.WAIT_LITTLE_FOR_LOCKS)
         if claimed and (audience := _fans_out(claimed[0])):
             return _fan_out_or_retry(connection, priority, claimed[0], audience, limit=limit, attempts=attempts)
+        preferences = _preferences(connection, priority, claimed)
         for row in itertools.takewhile(lambda row: not _fans_out(row), claimed):
             if done.delivered >= MOST_DELIVERIES:
                 done.full = True
                 return done
             try:
-                plan = _plan([row], priority)
+                plan = _plan([row], priority, preferences)
                 if not waiting.isdisjoint(plan.entries):
                     waiting.update(plan.entries)
                     continue
@@ -129,6 +135,7 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
                 done.delivered += len(plan.rows)
                 done.dispatched += plan.dispatched
                 done.expired += len(plan.events)
+                done.suppressed += len(plan.suppressions)
             done.claimed += 1
     done.full = len(claimed) == limit or done.claimed < len(claimed)
     return done
@@ -178,19 +185,55 @@ def _fan_out(connection: Connection, priority: Priority, row: dict[str, Any], au
         "excluded": audience.excluded,
         "priority": priority.rank,
     }
-    statement = sql.fan_out(users, everyone=audience.topic is None)
-    (found,) = connection.execute(statement, parameters).fetchall()
-    tail = frames.item_tail(row, priority, fresh=True)
-    due_at = row["due_at"].timestamp()
+    everyone = audience.topic is None
+    muted, silent = [], []
+    if priority is not Priority.CRITICAL:
+        found = connection.execute(sql.preferences_of_next(users, everyone=everyone), parameters).fetchall()
+        for user, theirs in ((each["user_id"], Preferences.of(orjson.loads(each["body"]))) for each in found):
+            if rule := theirs.muted_by(domain=row["domain"], type_=row["type"], priority=priority):
+                muted.append({"user_id": user, "rule": rule})
+            elif theirs.is_silent(priority, row["now"]):
+                silent.append(user)
+    parameters |= {"muted": frames.dumps(muted).decode(), "silent": silent}
+    (became,) = connection.execute(sql.fan_out(users, everyone=everyone), parameters).fetchall()
+    tails = {quiet: frames.item_tail(row, priority, fresh=True, silent=quiet) for quiet in (False, True)}
+    due_at, not_to_ring = row["due_at"].timestamp(), frozenset(silent)
     tenant, rank = row["tenant"], priority.rank
     pushes: list[Pushable] = [
-        BroadcastPush(user_key(tenant, user), seq, (unread, unseen), tail, rank, due_at)
-        for user, seq, unread, unseen in orjson.loads(found["boxes"])
+        BroadcastPush(user_key(tenant, user), seq, (unread, unseen), tails[user in not_to_ring], rank, due_at)
+        for user, seq, unread, unseen in orjson.loads(became["boxes"])
     ]
-    return Batch(claimed=1, full=True, pushes=pushes, delivered=len(pushes), dispatched=int(found["done"]))
+    return Batch(
+        claimed=1,
+        full=True,
+        pushes=pushes,
+        delivered=len(pushes),
+        dispatched=int(became["done"]),
+        suppressed=became["suppressed"],
+    )
 
 
-def _plan(claimed: Sequence[dict[str, Any]], priority: Priority) -> _Plan:
+def _preferences(
+    connection: Connection, priority: Priority, claimed: Sequence[dict[str, Any]]
+) -> dict[tuple[str, str], Preferences]:
+    """Read the preferences of all users of a batch who have any, in one statement; critical ones pass them anyway."""
+    if priority is Priority.CRITICAL:
+        return {}
+    users = {(row["tenant"], user) for row in claimed for user in _named(row)}
+    asked = frames.dumps([{"tenant": tenant, "user_id": user} for tenant, user in users]).decode()
+    rows = connection.execute(preference_sql.PREFERENCES_OF, {"asked": asked}).fetchall()
+    return {(row["tenant"], row["user_id"]): Preferences.of(orjson.loads(row["body"])) for row in rows}
+
+
+def _named(row: dict[str, Any]) -> Sequence[str]:
+    audience = row["audience"]
+    named = audience.get("users", (audience["user"],) if "user" in audience else ())
+    return [user for user in named if isinstance(user, str)]
+
+
+def _plan(
+    claimed: Sequence[dict[str, Any]], priority: Priority, preferences: Mapping[tuple[str, str], Preferences]
+) -> _Plan:
     """Decide for a batch; stops early where the batch would grow past `MOST_DELIVERIES`."""
     plan = _Plan()
     nth: Counter[tuple[str, str]] = Counter()
@@ -206,12 +249,18 @@ def _plan(claimed: Sequence[dict[str, Any]], priority: Priority) -> _Plan:
             break
         plan.positions.append(row["position"])
         plan.dispatched += 1
-        tail = frames.item_tail(row, priority, fresh=True)
+        tail = frames.item_tail(row, priority, fresh=True, silent=False)
         accepted_at = row["due_at"].timestamp()
         for user in chosen.users:
             box = (row["tenant"], user)
+            theirs = preferences.get(box, _NONE)
+            if rule := theirs.muted_by(domain=row["domain"], type_=row["type"], priority=priority):
+                plan.suppressions.append({"notification_id": row["id"], "user_id": user, "rule": rule})
+                continue
+            silent = theirs.is_silent(priority, row["now"])
             nth[box] += 1
-            plan.entries.setdefault(box, []).append((tail, accepted_at))
+            mine = frames.item_tail(row, priority, fresh=True, silent=True) if silent else tail
+            plan.entries.setdefault(box, []).append((mine, accepted_at))
             plan.rows.append(
                 {
                     "tenant": row["tenant"],
@@ -220,6 +269,7 @@ def _plan(claimed: Sequence[dict[str, Any]], priority: Priority) -> _Plan:
                     "notification_id": row["id"],
                     "domain": row["domain"],
                     "type": row["type"],
+                    "silent": silent,
                 }
             )
     return plan
@@ -228,6 +278,8 @@ def _plan(claimed: Sequence[dict[str, Any]], priority: Priority) -> _Plan:
 def _write(connection: Connection, priority: Priority, plan: _Plan) -> psycopg.Cursor[dict[str, Any]]:
     if plan.events:
         connection.execute(sql.NOTE_EVENTS, {"events": frames.dumps(plan.events).decode()})
+    if plan.suppressions:
+        connection.execute(sql.NOTE_SUPPRESSIONS, {"suppressions": frames.dumps(plan.suppressions).decode()})
     parameters = {
         "rows": frames.dumps(plan.rows).decode(),
         "priority": priority.rank,

@@ -107,6 +107,7 @@ def _after_commit(resources: Resources, priority: Priority, batch: Batch, answer
     telemetry.dispatched.labels(str(priority)).inc(batch.dispatched)
     telemetry.deliveries.labels(str(priority)).inc(batch.delivered)
     telemetry.expired.labels(str(priority)).inc(batch.expired)
+    telemetry.suppressed.labels(str(priority)).inc(batch.suppressed)
     try:
         return resources.publisher.publish(batch.pushes, answers)
     except redis.RedisError as error:

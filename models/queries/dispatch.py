@@ -40,7 +40,7 @@ ORDER BY o.due_at, o.position
 DELIVER = """
 WITH input AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS r(
-        tenant text, user_id text, nth int, notification_id uuid, domain text, type text)
+        tenant text, user_id text, nth int, notification_id uuid, domain text, type text, silent boolean)
 ), per_user AS MATERIALIZED (
     SELECT tenant, user_id, count(*) AS n FROM input GROUP BY tenant, user_id
 ), bumped AS (
@@ -52,8 +52,8 @@ WITH input AS MATERIALIZED (
         unseen = i.unseen + excluded.unseen
     RETURNING i.id, i.tenant, i.user_id, i.last_seq, i.unread, i.unseen
 ), delivered AS (
-    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority)
-    SELECT b.id, b.last_seq - p.n + r.nth, r.notification_id, r.domain, r.type, %(priority)s
+    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent)
+    SELECT b.id, b.last_seq - p.n + r.nth, r.notification_id, r.domain, r.type, %(priority)s, r.silent
     FROM input r
     JOIN per_user p USING (tenant, user_id)
     JOIN bumped b USING (tenant, user_id)
@@ -72,6 +72,25 @@ _WITH_AN_INBOX = """
       AND created_at <= coalesce((SELECT started_at FROM broadcast WHERE notification_id = %(id)s::uuid), now())"""
 
 
+def _next_users(limit: int, *, everyone: bool) -> str:
+    return f"""{_WITH_AN_INBOX if everyone else _SUBSCRIBED}
+      AND user_id > coalesce((SELECT cursor FROM broadcast WHERE notification_id = %(id)s::uuid), '')
+    ORDER BY user_id LIMIT {limit:d}"""
+
+
+@cache
+def preferences_of_next(limit: int, *, everyone: bool) -> str:
+    """Return the statement that reads the preferences of those whom `fan_out` delivers to next, who have any."""
+    return f"""
+WITH chosen AS MATERIALIZED ({_next_users(limit, everyone=everyone)}
+)
+SELECT c.user_id, p.body::text AS body
+FROM chosen c
+CROSS JOIN LATERAL (SELECT body FROM preference WHERE tenant = %(tenant)s AND user_id = c.user_id LIMIT 1) p
+WHERE c.user_id <> %(excluded)s
+"""
+
+
 @cache
 def fan_out(limit: int, *, everyone: bool) -> str:
     """Return the statement that delivers a broadcast to the next users, and deletes its outbox row with the last.
@@ -81,19 +100,25 @@ def fan_out(limit: int, *, everyone: bool) -> str:
     the first of them got it. The limit is part of the text, as in `claim_due`.
     """
     return f"""
-WITH chosen AS MATERIALIZED ({_WITH_AN_INBOX if everyone else _SUBSCRIBED}
-      AND user_id > coalesce((SELECT cursor FROM broadcast WHERE notification_id = %(id)s::uuid), '')
-    ORDER BY user_id LIMIT {limit:d}
+WITH chosen AS MATERIALIZED ({_next_users(limit, everyone=everyone)}
+), muted AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(muted)s::json) AS m(user_id text, rule text)
 ), bumped AS (
     INSERT INTO inbox AS i (tenant, user_id, last_seq, unread, unseen)
-    SELECT %(tenant)s, user_id, 1, 1, 1 FROM chosen WHERE user_id <> %(excluded)s
+    SELECT %(tenant)s, user_id, 1, 1, 1 FROM chosen c
+    WHERE user_id <> %(excluded)s AND NOT EXISTS (SELECT 1 FROM muted m WHERE m.user_id = c.user_id)
     ORDER BY user_id  -- as in DELIVER
     ON CONFLICT (tenant, user_id) DO UPDATE
     SET last_seq = i.last_seq + 1, unread = i.unread + 1, unseen = i.unseen + 1
     RETURNING i.id, i.user_id, i.last_seq, i.unread, i.unseen
 ), delivered AS (
-    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority)
-    SELECT id, last_seq, %(id)s::uuid, %(domain)s, %(type)s, %(priority)s FROM bumped
+    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent)
+    SELECT id, last_seq, %(id)s::uuid, %(domain)s, %(type)s, %(priority)s,
+           user_id IN (SELECT unnest(%(silent)s::text[]))
+    FROM bumped
+), suppressed AS (
+    INSERT INTO suppression (notification_id, user_id, rule)
+    SELECT %(id)s::uuid, m.user_id, m.rule FROM muted m JOIN chosen USING (user_id)
 ), progress AS (
     INSERT INTO broadcast AS b (notification_id, cursor, reached, done_at)
     SELECT %(id)s::uuid, coalesce(max(c.user_id), ''), (SELECT count(*) FROM bumped),
@@ -106,7 +131,7 @@ WITH chosen AS MATERIALIZED ({_WITH_AN_INBOX if everyone else _SUBSCRIBED}
 ), done AS (
     DELETE FROM outbox WHERE position = %(position)s AND (SELECT done FROM progress)
 )
-SELECT (SELECT done FROM progress) AS done,
+SELECT (SELECT done FROM progress) AS done, (SELECT count(*) FROM muted JOIN chosen USING (user_id)) AS suppressed,
        coalesce(json_agg(json_build_array(user_id, last_seq, unread, unseen)), '[]')::text AS boxes
 FROM bumped
 """
@@ -116,6 +141,12 @@ NOTE_EVENTS = """
 INSERT INTO notification_event (notification_id, event, detail)
 SELECT notification_id, event, detail
 FROM json_to_recordset(%(events)s::json) AS r(notification_id uuid, event text, detail text)
+"""
+
+NOTE_SUPPRESSIONS = """
+INSERT INTO suppression (notification_id, user_id, rule)
+SELECT notification_id, user_id, rule
+FROM json_to_recordset(%(suppressions)s::json) AS r(notification_id uuid, user_id text, rule text)
 """
 
 RETRY_LATER = """

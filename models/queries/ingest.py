@@ -36,7 +36,7 @@ GET_NOTIFICATION = """
 SELECT n.id::text, n.type, n.domain, n.priority, n.audience, n.title, n.body, n.data, n.action_url, n.actor,
        n.collapse_key, n.deliver_at, n.expires_at, n.created_at,
        o.due_at, o.attempts, p.reason AS parked_reason, p.parked_at,
-       b.started_at, b.done_at,
+       b.started_at, b.done_at, s.suppressed, s.rules,
        d.recipients, d.acked, d.seen, d.read, d.first_at, d.last_at
 FROM notification n
 LEFT JOIN outbox o ON o.notification_id = n.id
@@ -49,6 +49,13 @@ CROSS JOIN LATERAL (
     FROM delivery d CROSS JOIN LATERAL (SELECT acked_seq FROM inbox WHERE id = d.inbox_id LIMIT 1) i
     WHERE d.notification_id = n.id
 ) d
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(r.users), 0)::bigint AS suppressed,
+           coalesce(json_agg(json_build_object('rule', r.rule, 'users', r.users, 'at', r.at)), '[]') AS rules
+    FROM (
+        SELECT rule, count(*) AS users, max(at) AS at FROM suppression WHERE notification_id = n.id GROUP BY rule
+    ) r
+) s
 WHERE n.tenant = %(tenant)s AND n.id = %(id)s
 """
 

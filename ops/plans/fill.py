@@ -32,6 +32,7 @@ BIG_TABLES = (
     "revocation",
     "presence",
     "topic_subscription",
+    "preference",
 )
 DEEP_ROOM = "tasks:board:deep"
 TOPIC = "blog:post:7"
@@ -188,6 +189,13 @@ UNION ALL
 SELECT %(tenant)s, 'blog:post:' || g, 'u_' || g FROM generate_series(8, %(inboxes)s) AS g
 """
 
+_PREFERENCES = """
+INSERT INTO preference (tenant, user_id, body)
+SELECT %(tenant)s, 'u_' || g,
+       '{"mutes": {"domains": [], "types": [], "priorities": ["low"]}, "quiet_hours": null, "locale": null}'
+FROM generate_series(1, %(inboxes)s, 3) AS g
+"""
+
 # As many rooms as inboxes, a few events each; the deep one has a hundredth of all deliveries and is due to be trimmed.
 _ROOMS = """
 INSERT INTO room (tenant, name, last_seq, floor_seq, keep_events, keep_s, trim_at)
@@ -217,6 +225,7 @@ _STEPS = {
     "revocation": _REVOCATIONS,
     "presence": _PRESENCE,
     "topic_subscription": _SUBSCRIPTIONS,
+    "preference": _PREFERENCES,
     "room": _ROOMS,
     "room_event": _ROOM_EVENTS,
     "identities": "SELECT setval(pg_get_serial_sequence('inbox', 'id'), %(inboxes)s + 2)",

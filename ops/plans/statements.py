@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from models.queries import dispatch, ingest, keys, presence, receipts, recover, revocations
+from models.queries import dispatch, ingest, keys, preferences, presence, receipts, recover, revocations
 from ops.plans.fill import MOST_RECIPIENTS, TENANT, WIDE_ID
 from ops.plans.inbox_statements import acting, reading
 from ops.plans.room_statements import of_rooms
@@ -131,9 +131,18 @@ def _dispatching(size: Size, sample: Sample) -> Iterator[Hot]:
             "notification_id": notification_id,
             "domain": "shop",
             "type": "shop.order.shipped",
+            "silent": False,
         }
         for nth, (_, notification_id) in enumerate(sample.batch)
     ]
+    for name, chosen in (("preferences 1", slice(1)), ("preferences 500", slice(None))):
+        asked = [{"tenant": row["tenant"], "user_id": row["user_id"]} for row in rows[chosen]]
+        yield Hot(
+            name,
+            "worker: what the users of a batch do not want",
+            preferences.PREFERENCES_OF,
+            {"asked": _json(asked)},
+        )
     for name, chosen in (("deliver 1", slice(1)), ("deliver 500", slice(None))):
         positions = [position for position, _ in sample.batch[chosen]]
         yield Hot(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import orjson
+
 from models.queries import dispatch, topics
 from ops.plans.fill import TENANT, TOPIC, WIDE_ID
 from ops.plans.statement import Hot
@@ -44,19 +46,31 @@ def of_topics() -> Iterator[Hot]:
     )
     for everyone in (False, True):
         for count in _CHUNKS:
+            whose = "everyone" if everyone else "a topic"
+            next_users = {
+                **topic,
+                "id": WIDE_ID,
+                "due_at": datetime.now(UTC) + timedelta(hours=1),
+                "excluded": "",
+            }
             yield Hot(
-                f"fan out {count}, {'everyone' if everyone else 'a topic'}",
+                f"preferences of {whose}, {count}",
+                "worker: what the next users of a broadcast do not want",
+                dispatch.preferences_of_next(count, everyone=everyone),
+                next_users,
+            )
+            yield Hot(
+                f"fan out {count}, {whose}",
                 "worker: deliver a broadcast to the next users",
                 dispatch.fan_out(count, everyone=everyone),
                 {
-                    **topic,
-                    "id": WIDE_ID,
-                    "due_at": datetime.now(UTC) + timedelta(hours=1),
-                    "excluded": "",
+                    **next_users,
                     "domain": "shop",
                     "type": "shop.sale",
                     "priority": 3,
                     "position": 1,
+                    "muted": orjson.dumps([{"user_id": "u_1", "rule": "it is muted"}]).decode(),
+                    "silent": ["u_2"],
                 },
                 writes=True,
             )

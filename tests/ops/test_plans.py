@@ -14,6 +14,7 @@ from models.queries import dispatch as dispatch_sql
 from models.queries import inbox as inbox_sql
 from models.queries import ingest as ingest_sql
 from models.queries import keys as keys_sql
+from models.queries import preferences as preferences_sql
 from models.queries import presence as presence_sql
 from models.queries import receipts as receipts_sql
 from models.queries import recover as recover_sql
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 SIZE = Size.of(20_000)
 COLD = {
     *("dispatch.LOCK_PRIORITY", "dispatch.WAIT_LITTLE_FOR_LOCKS"),  # touch no table
-    "dispatch.NOTE_EVENTS",  # inserts into one that is not big
+    *("dispatch.NOTE_EVENTS", "dispatch.NOTE_SUPPRESSIONS"),  # insert into what is not big
+    "preferences.SET_PREFERENCES",  # one row by its key
     *("keys.ENSURE_TENANT", "keys.CREATE_KEY", "keys.LIST_KEYS", "keys.LIST_ALL_KEYS", "keys.REVOKE_KEY_IF_LIVE"),
     *("keys.LIST_TENANTS", "keys.ROTATE_IF_OWN", "keys.END_ROTATION", "keys.SET_JWKS_URL"),
     *("recover.LIST_PARKED", "recover.REPLAY_PARKED"),  # an operator waits for them, and for those of keys
@@ -213,6 +215,7 @@ def test_every_statement_of_the_product_is_looked_at_or_is_known_to_be_cold(conn
         revocations_sql,
         presence_sql,
         topics_sql,
+        preferences_sql,
     )
     unknown = {
         f"{module.__name__}.{name}"

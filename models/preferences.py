@@ -1,0 +1,72 @@
+"""What a user does not want: mutes, which suppress a notification, and quiet hours, in which it does not ring. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from zoneinfo import ZoneInfo
+
+from models.states import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = get_args(Day)
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """From `start` to `end` by the clock of `zone`, perhaps over midnight, on the days on which they begin."""
+
+    start: time
+    end: time
+    zone: ZoneInfo
+    days: frozenset[str]
+
+    def cover(self, now: datetime) -> bool:
+        """Say whether they are now. An hour that the clock skips is none; one that it repeats is quiet twice."""
+        local = now.astimezone(self.zone)
+        clock, today = local.time(), DAYS[local.weekday()]
+        if self.start < self.end:
+            return today in self.days and self.start <= clock < self.end
+        yesterday = DAYS[(local - timedelta(days=1)).weekday()]
+        return (clock >= self.start and today in self.days) or (clock < self.end and yesterday in self.days)
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """One user's. Critical notifications pass all of it."""
+
+    domains: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    priorities: frozenset[str] = frozenset()
+    quiet_hours: QuietHours | None = None
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Preferences:
+        """Read what `models.contracts.PreferencesIn` has checked."""
+        mutes, quiet = body["mutes"], body["quiet_hours"]
+        hours = None
+        if quiet is not None:
+            start, end = time.fromisoformat(quiet["start"]), time.fromisoformat(quiet["end"])
+            hours = QuietHours(start, end, ZoneInfo(quiet["time_zone"]), frozenset(quiet["days"]))
+        return cls(frozenset(mutes["domains"]), frozenset(mutes["types"]), frozenset(mutes["priorities"]), hours)
+
+    def muted_by(self, *, domain: str, type_: str, priority: Priority) -> str | None:
+        """Return the rule that keeps a notification from the user; None where it is to be delivered."""
+        if priority is Priority.CRITICAL:
+            return None
+        for rule, muted, value in (
+            ("domain", self.domains, domain),
+            ("type", self.types, type_),
+            ("priority", self.priorities, str(priority)),
+        ):
+            if value in muted:
+                return f"the user mutes the {rule} {value}"
+        return None
+
+    def is_silent(self, priority: Priority, now: datetime) -> bool:
+        """Say whether a notification that arrives now is not to ring."""
+        return priority is not Priority.CRITICAL and self.quiet_hours is not None and self.quiet_hours.cover(now)
