@@ -220,6 +220,8 @@ def _preferences(
     if priority is Priority.CRITICAL:
         return {}
     users = {(row["tenant"], user) for row in claimed for user in _named(row)}
+    if not users:
+        return {}
     asked = frames.dumps([{"tenant": tenant, "user_id": user} for tenant, user in users]).decode()
     rows = connection.execute(preference_sql.PREFERENCES_OF, {"asked": asked}).fetchall()
     return {(row["tenant"], row["user_id"]): Preferences.of(orjson.loads(row["body"])) for row in rows}
