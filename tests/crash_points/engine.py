@@ -128,10 +128,13 @@ class Process:
         assert seen["pid"] == process.pid
         return seen
 
-    async def child_killed(self, point: str, children: set[int]) -> dict[str, Any]:
-        """Wait until one of `children` was killed at `point`. Returns what it saw there."""
+    async def child_killed(self, point: str) -> dict[str, Any]:
+        """Wait until one of its children was killed at `point`. Returns what it saw there.
+
+        Any child will do: one that replaces an earlier victim may be the one that is at work.
+        """
         seen = await self._fired(point)
-        assert seen["pid"] in children
+        assert seen["parent"] == self.pid
         await eventually(lambda: seen["pid"] not in self.children, PATIENCE_S)
         self.victims.append(seen["pid"])
         return seen

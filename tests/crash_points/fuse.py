@@ -40,7 +40,7 @@ class Fuse:
 
     @property
     def fired(self) -> dict[str, Any] | None:
-        """What the process wrote when it died, with its `pid` and the time `at`; None before."""
+        """What the process wrote when it died: its `pid`, its `parent`'s and the time `at`; None before."""
         return json.loads(self._fired.read_text()) if self._fired.exists() else None
 
     # --- in the process --------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ class Fuse:
 
     def die(self, **seen: Any) -> NoReturn:
         """Write what was seen, and be gone."""
-        self._lit.write_text(json.dumps({"pid": os.getpid(), "at": time.time(), **seen}))
+        self._lit.write_text(json.dumps({"pid": os.getpid(), "parent": os.getppid(), "at": time.time(), **seen}))
         self._lit.rename(self._fired)
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("unreachable")

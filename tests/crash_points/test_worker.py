@@ -34,10 +34,9 @@ class Scene:
         first, second = self._engine.nodes
         self.devices = [await connected(ada, first), await connected(ada, second), await connected(bob, first)]
         worker = self._engine.worker
-        children = worker.children
         worker.fuse(point).arm()
         await self._backend.send_together(ada, bob, each=EACH)
-        seen = await worker.child_killed(point, children)
+        seen = await worker.child_killed(point)
         for device in self.devices:
             await device.holds(self._backend, EACH)
         await self._truth.adds_up()
@@ -93,10 +92,9 @@ async def test_killed_before_it_lowers_its_flag_what_comes_next_is_dispatched_th
 ) -> None:
     seen = await scene.play("idle", connected)
     assert max(delivery["at"] for delivery in scene.deliveries) < seen["at"]
-    children = engine.worker.children
     engine.worker.fuse("idle").arm()
     await backend.send_together(scene.devices[0].user, each=1)
-    await engine.worker.child_killed("idle", children)
+    await engine.worker.child_killed("idle")
     await backend.send_together(scene.devices[0].user, each=1)  # at once, while the flag of the dead one is up
     for device in scene.devices[:2]:
         await device.holds(backend, EACH + 2)
