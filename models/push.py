@@ -7,6 +7,7 @@ and socket server (asyncio) drive the same code. Everything here may fail or get
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 Command = tuple[Any, ...]
+AnswersFor = Callable[[str, int], str]  # a node and how many pushes it is sent -> `answers` as in `encode`
 NO_PRIORITY = -1  # a change made by the user: pushed like an arrival, but not counted as one
 PRESENCE = 8  # somebody's status may have changed
 ROOM_EVENT = 9  # after every priority: no room, however busy, delays what is urgent
@@ -130,6 +132,11 @@ def decode(message: bytes) -> tuple[str, Iterable[Push]]:
     return answers, _cut(message, len(header) + 1, stretches)
 
 
+def nowhere(_node: str, _pushes: int) -> str:
+    """Return that no node need answer."""
+    return ""
+
+
 def _cut(message: bytes, start: int, stretches: Iterable[tuple[str, int, int, int, int, float]]) -> Iterable[Push]:
     for key, first, last, length, priority, accepted_at in stretches:
         yield Push(key, first, last, message[start : start + length], priority, accepted_at)
@@ -143,9 +150,9 @@ class Router:
         self._known: tuple[str, ...] = ()
 
     def route(
-        self, pushes: Sequence[Pushable], now: float, answers: str = ""
+        self, pushes: Sequence[Pushable], now: float, answers_for: AnswersFor = nowhere
     ) -> Generator[list[Command], list[Any], tuple[str, ...]]:
-        """Yield Redis commands, receive their results. Returns the nodes that were told; see `encode` for `answers`.
+        """Yield Redis commands, receive their results. Returns the nodes that were told.
 
         Nodes that nobody listens for are not addressed again.
         """
@@ -168,7 +175,9 @@ class Router:
         }
         if not told:
             return ()
-        heard = yield [("PUBLISH", _channel(name, mine), encode(mine, answers)) for name, mine in told.items()]
+        heard = yield [
+            ("PUBLISH", _channel(name, mine), encode(mine, answers_for(name, len(mine)))) for name, mine in told.items()
+        ]
         gone = [name for name, listeners in zip(told, heard, strict=True) if not listeners]
         if gone:
             # What it held stays for now: its users count as present until they had time to come back elsewhere.
@@ -195,9 +204,9 @@ class BlockingPublisher:
         self._client = client
         self._router = Router()
 
-    def publish(self, pushes: Sequence[Pushable], answers: str = "") -> tuple[str, ...]:
-        """Tell the nodes, and return which were told; see `encode` for `answers`. Raises `redis.RedisError`."""
-        steps = self._router.route(pushes, time.time(), answers)
+    def publish(self, pushes: Sequence[Pushable], answers_for: AnswersFor = nowhere) -> tuple[str, ...]:
+        """Tell the nodes, and return which were told. Raises `redis.RedisError`."""
+        steps = self._router.route(pushes, time.time(), answers_for)
         try:
             commands = next(steps)
             while True:

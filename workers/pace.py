@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_MESSAGES_AHEAD = 2  # per node: one that it works on, and one that is there when it has done so
+_ANSWERS_AHEAD = 2  # per node: what it works on, and what is there when it has done so
 _ANSWER_S = 0.2
 _DISTRUST_S = 5.0  # for how long a node that did not answer is not waited for
 _LOW_BATCH = 100  # a critical one that comes into the quiet finds no more than two of these before it
@@ -35,7 +35,8 @@ _LONGEST_PAUSE_S = 0.1
 class Pace:
     """One dispatcher's pace. Without Redis there is none: it goes as fast as it can.
 
-    `limit` is how many rows the next batch may claim; `answers` is the list for `models.push.encode`.
+    `limit` is how many rows the next batch may claim. A node is asked to answer once it was sent half as many pushes:
+    one node alone answers each batch, and of many, each answers as often as its share of the work is worth.
     """
 
     def __init__(self, client: redis.Redis, bus: redis.Redis, priority: Priority, batch: int) -> None:
@@ -43,15 +44,28 @@ class Pace:
         self._bus = bus
         self._more_urgent = [redis_keys.hint_outstanding(other) for other in Priority if other.rank < priority.rank]
         self._batch = min(batch, _LOW_BATCH) if priority is Priority.LOW else batch
-        self._ahead: Counter[str] = Counter()  # messages that a node has not taken, as far as is known
+        self._ahead: Counter[str] = Counter()  # messages whose answer is awaited, by node
+        self._sent: Counter[str] = Counter()  # pushes since a node was last asked to answer
+        self._asked: set[str] = set()  # in the batch that is being published
         self._distrusted_until: dict[str, float] = {}
-        self.answers = redis_keys.taken(uuid4().hex)
+        self._answers = redis_keys.taken(uuid4().hex)
         self.limit = self._batch
 
+    def answers_for(self, node: str, pushes: int) -> str:
+        """Return where a node is to say that it has taken so many pushes; empty where it need not yet."""
+        self._sent[node] += pushes
+        if self._sent[node] < self.limit / 2:
+            return ""
+        self._sent[node] = 0
+        self._asked.add(node)
+        return self._answers
+
     def published(self, nodes: Iterable[str]) -> None:
-        """Note which nodes were sent a message that they are to answer."""
+        """Note which nodes were told, and so will answer where they were asked to."""
         now = time.monotonic()
-        self._ahead.update(node for node in nodes if self._distrusted_until.get(node, 0.0) < now)
+        awaited = self._asked.intersection(nodes)
+        self._asked.clear()
+        self._ahead.update(node for node in awaited if self._distrusted_until.get(node, 0.0) < now)
 
     def rest(self, took_s: float) -> None:
         """Wait as long as is fair after a batch that took `took_s` and left something due."""
@@ -67,8 +81,8 @@ class Pace:
             time.sleep(min(took_s * _GIVING_WAY_PAUSE, _LONGEST_PAUSE_S))
 
     def _until_taken(self) -> None:
-        while max(self._ahead.values(), default=0) >= _MESSAGES_AHEAD:
-            answer = self._bus.blpop([self.answers], timeout=_ANSWER_S)
+        while max(self._ahead.values(), default=0) >= _ANSWERS_AHEAD:
+            answer = self._bus.blpop([self._answers], timeout=_ANSWER_S)
             if answer is None:  # a node is gone, or slow, or Redis forgot: the others need not wait for it
                 silent = [node for node, messages in self._ahead.items() if messages > 0]
                 self._distrusted_until |= dict.fromkeys(silent, time.monotonic() + _DISTRUST_S)

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from models import telemetry
 from models.database import TRANSIENT
+from models.push import nowhere
 from models.queries import recover as recover_sql
 from models.queries import rooms as rooms_sql
 from models.states import Priority
@@ -27,6 +28,7 @@ from workers.watch import Watch, nobody_looks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from models.push import AnswersFor
     from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -87,7 +89,7 @@ def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Cal
             watch.keep_up()
         batch = dispatch_batch(resources.postgres(), priority, limit=pace.limit, attempts=settings.dispatch_attempts)
         if batch.full:
-            pace.published(_after_commit(resources, priority, batch, pace.answers))
+            pace.published(_after_commit(resources, priority, batch, pace.answers_for))
             pace.rest(time.monotonic() - now)
             woken = False
             continue
@@ -102,14 +104,16 @@ def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Cal
             watch.lower()
 
 
-def _after_commit(resources: Resources, priority: Priority, batch: Batch, answers: str = "") -> tuple[str, ...]:
+def _after_commit(
+    resources: Resources, priority: Priority, batch: Batch, answers_for: AnswersFor = nowhere
+) -> tuple[str, ...]:
     """Count and push what was committed. Returns the nodes that were told."""
     telemetry.dispatched.labels(str(priority)).inc(batch.dispatched)
     telemetry.deliveries.labels(str(priority)).inc(batch.delivered)
     telemetry.expired.labels(str(priority)).inc(batch.expired)
     telemetry.suppressed.labels(str(priority)).inc(batch.suppressed)
     try:
-        return resources.publisher.publish(batch.pushes, answers)
+        return resources.publisher.publish(batch.pushes, answers_for)
     except redis.RedisError as error:
         telemetry.push_failures.inc()
         log.warning("push failed; the socket nodes will repair it", priority=str(priority), error=str(error))

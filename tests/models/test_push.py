@@ -73,6 +73,15 @@ def test_two_at_once_do_not_mix_up_what_they_know() -> None:
     assert [command[1] for command in two.send([[1]])] == [redis_keys.node_channel("b")]
 
 
+def test_each_node_is_told_where_to_answer() -> None:
+    holds = {"a": {"default/1", "default/2"}, "b": {"default/2"}}
+    route = Router().route([push("1"), push("2")], 0.0, lambda node, pushes: f"{node} {pushes}")
+    next(route)
+    route.send([[b"a", b"b"]])
+    published = route.send([[user in held for user in ("default/1", "default/2")] for held in holds.values()])
+    assert [decode(message)[0] for _, _, message in published] == ["a 2", "b 1"]
+
+
 def test_a_node_that_nobody_listens_for_is_not_addressed_again() -> None:
     done, nodes = told(Router(), [push("1")], {"a": {"default/1"}, "b": {"default/1"}}, deaf=frozenset({"a"}))
     assert nodes == ("b",)
