@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from api.bodies import JSON, NDJSON, idempotency_key, json_body, media_type, par
 from api.ingest import Draft, Outcome
 from api.openapi import body, header, problems
 from api.resources import Held
-from models.contracts import Accepted, BulkAnswer, BulkIn, BulkItem, NotificationIn, NotificationOut
+from models.contracts import Accepted, BulkAnswer, BulkIn, BulkItem, CancelOut, NotificationIn, NotificationOut
 from models.errors import (
     BellhopError,
     FieldError,
@@ -133,15 +134,38 @@ def _rejected(index: int, error: BellhopError) -> dict[str, Any]:
 )
 async def look(notification_id: str, held: Held, backend: Reader) -> Response:
     """Its content, its status, how many users it reached, and a timeline that says why someone did not get it."""
-    try:
-        key = str(UUID(notification_id))
-    except ValueError:
-        raise _no_such(notification_id) from None
+    key = _key(notification_id)
     rows = await held.database.rows(sql.GET_NOTIFICATION, {"tenant": backend.tenant, "id": key})
     if not rows:
         raise _no_such(notification_id)
     events = await held.database.rows(sql.GET_EVENTS, {"id": key})
     return Response(dumps(_describe(rows[0], events)), media_type=JSON)
+
+
+@router.delete(
+    "/{notification_id}",
+    response_model=CancelOut,
+    summary="Cancel or recall a notification",
+    responses=problems(401, 403, 404, 503),
+)
+async def cancel(notification_id: str, held: Held, backend: Writer) -> Response:
+    """Whoever has not got it never will, also half-way through a broadcast; whoever has not read it loses it again.
+
+    Recalled items vanish live. Those that were read stay. Doing it twice answers the same. The numbers are those of the
+    moment; what is recalled from more than 1,000 inboxes leaves them soon after the answer.
+    """
+    done = await held.cancellations.cancel(backend, _key(notification_id))
+    if done is None:
+        raise _no_such(notification_id)
+    return Response(dumps({"status": NotificationStatus.CANCELLED, **asdict(done)}), media_type=JSON)
+
+
+def _key(notification_id: str) -> str:
+    """Return an id as Postgres takes it. Raises `NotFoundError` where it is none."""
+    try:
+        return str(UUID(notification_id))
+    except ValueError:
+        raise _no_such(notification_id) from None
 
 
 def _no_such(notification_id: str) -> NotFoundError:
@@ -182,6 +206,8 @@ def _dispatches(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _status(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> NotificationStatus:
+    if any(event["event"] == "cancelled" for event in events):
+        return NotificationStatus.CANCELLED
     if row["due_at"] is not None:
         if row["deliver_at"] and row["due_at"] > row["created_at"] and not row["attempts"]:
             return NotificationStatus.SCHEDULED
@@ -189,6 +215,6 @@ def _status(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> Notificati
         return NotificationStatus.DISPATCHING if is_begun else NotificationStatus.ACCEPTED
     if row["parked_reason"] is not None:
         return NotificationStatus.DISPATCHING
-    if any(event["event"] == "expired" for event in events):
+    if any(event["event"] in {"expired", "withdrawn"} for event in events):
         return NotificationStatus.EXPIRED
     return NotificationStatus.DISPATCHED

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from api.admission import Admission
 from api.answers import Answers
 from api.auth import Authenticator
+from api.cancellations import Cancellations
 from api.hints import Hints
 from api.ingest import Ingest
 from api.room_events import RoomEvents
@@ -52,6 +53,7 @@ class Resources:
     rooms: RoomStore
     room_events: RoomEvents
     pushes: PushQueue
+    cancellations: Cancellations
     background: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
@@ -79,6 +81,7 @@ class Resources:
             rooms=RoomStore(database),
             room_events=RoomEvents(database, pushes, settings),
             pushes=pushes,
+            cancellations=Cancellations(database, hints, pushes),
         )
 
     async def open(self) -> None:

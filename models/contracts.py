@@ -237,6 +237,18 @@ class NotificationOut(Answer):
     timeline: list[TimelineEvent]
 
 
+class CancelOut(Answer):
+    """What became of the recipients of a cancelled notification: their numbers add up.
+
+    `cancelled` users never get it, `recalled` lose it now, and `already_read` had read or deleted it, and keep it so.
+    """
+
+    status: Literal["cancelled"]
+    cancelled: int
+    recalled: int
+    already_read: int
+
+
 class Mutes(Message):
     """What a user does not want: none of it arrives, except what is critical."""
 

@@ -15,7 +15,7 @@ import structlog
 from models import frames, telemetry
 from models.batching import Batcher
 from models.pages import InboxPage, grouped
-from models.push import NO_PRIORITY, Publisher, Push, inbox_push
+from models.push import Publisher, change_push
 from models.queries import inbox as sql
 from models.redis_keys import user_key
 from models.states import Action, ListStatus
@@ -154,10 +154,7 @@ class InboxStore:
         return done
 
     async def _tell_devices(self, tenant: str, user: str, changes: Sequence[dict[str, Any]]) -> None:
-        pushes: list[Push] = []
-        for row in changes:
-            payload = frames.inbox_frame(row["seq"], row["seq"], [frames.change(row)], row["unread"], row["unseen"])
-            pushes.append(inbox_push(user_key(tenant, user), row["seq"], row["seq"], payload, NO_PRIORITY, 0.0))
+        pushes = [change_push(user_key(tenant, user), row) for row in changes]
         if not pushes:
             return
         try:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import orjson
 
 from models import redis_keys
-from models.frames import arrival, event_packet, inbox_frame
+from models.frames import arrival, change, event_packet, inbox_frame
 from models.states import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     import redis
     import redis.asyncio
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Command = tuple[Any, ...]
 AnswersFor = Callable[[str, int], str]  # a node and how many pushes it is sent -> `answers` as in `encode`
 NO_PRIORITY = -1  # a change made by the user: pushed like an arrival, but not counted as one
+WITHDRAWN = 7  # the same, behind what it takes back: by the channel that is not urgent
 PRESENCE = 8  # somebody's status may have changed
 ROOM_EVENT = 9  # after every priority: no room, however busy, delays what is urgent
 
@@ -106,6 +107,19 @@ class BroadcastPush:
 def inbox_push(key: str, first: int, last: int, payload: bytes, priority: int, accepted_at: float) -> Push:
     """Return the push of an `inbox` frame."""
     return Push(key, first, last, event_packet("inbox", payload), priority, accepted_at)
+
+
+def change_push(key: str, row: Mapping[str, Any], priority: int = NO_PRIORITY) -> Push:
+    """Return the push of a change, from a row as `models.frames.change` takes it, with `unread` and `unseen`."""
+    seq = row["seq"]
+    payload = inbox_frame(seq, seq, [change(row)], row["unread"], row["unseen"])
+    return inbox_push(key, seq, seq, payload, priority, 0.0)
+
+
+def withdrawal_pushes(rows: Iterable[Mapping[str, Any]], priority: Priority) -> list[Push]:
+    """Return what tells devices that something of `priority` was taken back, from the rows of `WITHDRAW`."""
+    channel = NO_PRIORITY if priority.rank <= Priority.HIGH.rank else WITHDRAWN
+    return [change_push(redis_keys.user_key(row["tenant"], row["user_id"]), row, channel) for row in rows]
 
 
 def presence_push(key: str) -> Push:

@@ -68,6 +68,13 @@ class NotificationStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class Cause(StrEnum):
+    """Why a notification is taken out of inboxes again."""
+
+    RECALLED = "recalled"
+    EXPIRED = "expired"
+
+
 class Scope(StrEnum):
     """What an API key may do. `admin` may do everything."""
 

@@ -130,6 +130,7 @@ class Outbox(SQLModel, table=True):
     priority: int = Field(sa_type=SmallInteger)
     due_at: datetime = _time(default=True, nullable=False)
     attempts: int = Field(sa_type=SmallInteger, sa_column_kwargs={"server_default": text("0")})
+    withdraws: str | None = Field(default=None, sa_type=Text)  # a `models.states.Cause`; null: it is to be delivered
 
 
 class TopicSubscription(SQLModel, table=True):
@@ -154,6 +155,36 @@ class Broadcast(SQLModel, table=True):
     reached: int = Field(sa_type=BigInteger)
     started_at: datetime = _time(default=True, nullable=False)
     done_at: datetime | None = _time()
+
+
+class Withdrawal(SQLModel, table=True):
+    """A notification that is taken out of inboxes: up to the inbox `cursor`, so far out of `withdrawn` of them.
+
+    Where it was cancelled, `cancelled` users never get it, `recalled` lose it, and `already_read` had read it.
+    """
+
+    __tablename__ = "withdrawal"
+    __table_args__ = (CheckConstraint("cause IN ('recalled', 'expired')", name="withdrawal_cause"),)
+
+    notification_id: UUID = Field(primary_key=True)
+    cause: str = Field(sa_type=Text, primary_key=True)
+    at: datetime = _time(default=True, nullable=False)
+    cancelled: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    recalled: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    withdrawn: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    already_read: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    cursor: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+
+
+class Expiry(SQLModel, table=True):
+    """A notification that is to leave every inbox at `expires_at`; it goes into the outbox then."""
+
+    __tablename__ = "expiry"
+    __table_args__ = (Index("expiry_due", "expires_at"),)
+
+    notification_id: UUID = Field(primary_key=True)
+    priority: int = Field(sa_type=SmallInteger)
+    expires_at: datetime = _time(nullable=False)
 
 
 class Preference(SQLModel, table=True):
@@ -218,7 +249,7 @@ class Delivery(SQLModel, table=True):
 
     __tablename__ = "delivery"
     __table_args__ = (
-        Index("delivery_notification", "notification_id"),
+        Index("delivery_notification", "notification_id", "inbox_id"),
         Index(
             "delivery_active",
             "inbox_id",

@@ -34,6 +34,8 @@ dispatched = Counter("bellhop_notifications_dispatched", "Notifications dispatch
 deliveries = Counter("bellhop_deliveries", "Deliveries written by workers", ["priority"])
 expired = Counter("bellhop_notifications_expired", "Notifications that expired before dispatch", ["priority"])
 suppressed = Counter("bellhop_suppressed", "Deliveries that users' preferences kept from them", ["priority"])
+withdrawn = Counter("bellhop_deliveries_withdrawn", "Deliveries taken out of inboxes again", ["cause"])
+cancelled = Counter("bellhop_notifications_cancelled", "Notifications that backends cancelled", ["priority"])
 parked = Counter("bellhop_notifications_parked", "Notifications parked after failed dispatches", ["priority"])
 hints = Counter("bellhop_hints", "Dispatch hints by outcome", ["priority", "outcome"])
 parked_now = Gauge("bellhop_parked", "Notifications that wait for an operator", multiprocess_mode="mostrecent")

@@ -16,7 +16,6 @@ import structlog
 from models import telemetry
 from models.errors import UnavailableError
 from models.frames import dumps, event_packet
-from models.push import NO_PRIORITY
 from models.states import Priority
 from socket_server.registry import Pending
 from socket_server.replay import PAUSE_S, Source
@@ -79,7 +78,7 @@ class Delivery:
             self._server.send(stream.connection, push.packet)
             stream.sent = push.last
             self._frames.inc()
-            if push.priority != NO_PRIORITY:
+            if 0 <= push.priority < len(self._pushed):
                 self._pushed[push.priority].inc()
                 self._push_seconds[push.priority].observe(max(0.0, time.time() - push.accepted_at))
                 stream.connection.pending.append(Pending(push.last, push.priority, push.accepted_at))

@@ -27,15 +27,19 @@ from models.queries import preferences as preference_sql
 from models.redis_keys import user_key
 from models.states import Priority
 from workers.choose import Deliver, DiscardError, Expire, FanOut, choose
+from workers.withdraw import withdraw_next
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from models.states import Cause
 
 log = structlog.get_logger(__name__)
 
 MOST_DELIVERIES = 5_000  # in one transaction: bounds how long its inboxes stay locked
 _USERS_PER_ROW = 10  # of a broadcast, where a batch may claim so many rows: it is less work for each
 _FIRST_RETRY_S = 1.0
+_MOST_DOUBLINGS = 6
 _NONE = Preferences()
 
 
@@ -50,6 +54,7 @@ class Batch:
     dispatched: int = 0
     expired: int = 0
     suppressed: int = 0
+    withdrawn: Mapping[Cause, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -82,6 +87,8 @@ def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batc
         claimed = _claim(connection, priority, limit)
         if not claimed:
             return Batch()
+        if claimed[0]["withdraws"]:
+            return _withdraw(connection, priority, claimed)
         if audience := _fans_out(claimed[0]):
             return _fan_out(connection, priority, claimed[0], audience, limit)
         plan = _plan(claimed, priority, _preferences(connection, priority, claimed))
@@ -107,10 +114,10 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
     with transaction(connection):
         claimed = _claim(connection, priority, limit)
         connection.execute(sql.WAIT_LITTLE_FOR_LOCKS)
-        if claimed and (audience := _fans_out(claimed[0])):
-            return _fan_out_or_retry(connection, priority, claimed[0], audience, limit=limit, attempts=attempts)
+        if claimed and (alone := _alone_or_retry(connection, priority, claimed[0], limit=limit, attempts=attempts)):
+            return alone
         preferences = _preferences(connection, priority, claimed)
-        for row in itertools.takewhile(lambda row: not _fans_out(row), claimed):
+        for row in itertools.takewhile(lambda row: not _is_alone(row), claimed):
             if done.delivered >= MOST_DELIVERIES:
                 done.full = True
                 return done
@@ -158,6 +165,45 @@ def _fans_out(row: dict[str, Any]) -> FanOut | None:
     except DiscardError:
         return None
     return chosen if isinstance(chosen, FanOut) else None
+
+
+def _is_alone(row: dict[str, Any]) -> bool:
+    """Say whether a row cannot share a batch with what is delivered to named users."""
+    return row["withdraws"] is not None or _fans_out(row) is not None
+
+
+def _alone_or_retry(
+    connection: Connection, priority: Priority, row: dict[str, Any], *, limit: int, attempts: int
+) -> Batch | None:
+    """Do what is a batch of its own; None where the row is none."""
+    if row["withdraws"]:
+        return _withdraw_one_or_retry(connection, priority, row)
+    if audience := _fans_out(row):
+        return _fan_out_or_retry(connection, priority, row, audience, limit=limit, attempts=attempts)
+    return None
+
+
+def _withdraw(connection: Connection, priority: Priority, claimed: Sequence[dict[str, Any]]) -> Batch:
+    """Take back what the first rows say, as many as follow each other."""
+    rows = [*itertools.takewhile(lambda row: row["withdraws"], claimed)]
+    done = withdraw_next(connection, priority, rows, most=MOST_DELIVERIES)
+    return Batch(claimed=len(rows), full=True, pushes=[*done.pushes], withdrawn=done.deliveries)
+
+
+def _withdraw_one_or_retry(connection: Connection, priority: Priority, row: dict[str, Any]) -> Batch:
+    """Take back what one row says. It is never parked: what is cancelled or has expired must leave."""
+    try:
+        with transaction(connection):
+            return _withdraw(connection, priority, [row])
+    except BUSY:
+        return Batch(full=True)
+    except TRANSIENT:
+        raise
+    except psycopg.Error as error:
+        delay_s = _FIRST_RETRY_S * 2 ** min(row["attempts"], _MOST_DOUBLINGS)
+        connection.execute(sql.RETRY_LATER, {"position": row["position"], "delay_s": delay_s})
+        log.exception("cannot be taken back; will retry", notification_id=row["id"], reason=_reason(error))
+        return Batch(claimed=1, full=True)
 
 
 def _fan_out_or_retry(
@@ -240,6 +286,8 @@ def _plan(
     plan = _Plan()
     nth: Counter[tuple[str, str]] = Counter()
     for row in claimed:
+        if row["withdraws"]:
+            break
         chosen = _choose(row)
         if isinstance(chosen, FanOut):
             break

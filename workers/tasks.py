@@ -18,6 +18,7 @@ from models.database import TRANSIENT
 from models.push import nowhere
 from models.queries import recover as recover_sql
 from models.queries import rooms as rooms_sql
+from models.queries import withdraw as withdraw_sql
 from models.states import Priority
 from workers import process
 from workers.celery_app import DISPATCH, SWEEP, TRIM_ROOMS, app, send_hint
@@ -35,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 _OVERLAP_S = 0.1
 _TRIM_BUDGET_S = 2.0
+_EXPIRY_BUDGET_S = 0.5  # of a sweep
+_EXPIRED_AT_ONCE = 5_000
 
 
 @app.task(name=DISPATCH)
@@ -112,6 +115,8 @@ def _after_commit(
     telemetry.deliveries.labels(str(priority)).inc(batch.delivered)
     telemetry.expired.labels(str(priority)).inc(batch.expired)
     telemetry.suppressed.labels(str(priority)).inc(batch.suppressed)
+    for cause, deliveries in batch.withdrawn.items():
+        telemetry.withdrawn.labels(str(cause)).inc(deliveries)
     try:
         return resources.publisher.publish(batch.pushes, answers_for)
     except redis.RedisError as error:
@@ -128,6 +133,7 @@ def sweep() -> None:
 
 
 def _sweep(resources: Resources) -> None:
+    _queue_expired(resources)
     rows = resources.postgres().execute(recover_sql.OUTBOX_BY_PRIORITY).fetchall()
     (parked,) = resources.postgres().execute(recover_sql.COUNT_PARKED).fetchall()
     telemetry.swept_at.set_to_current_time()
@@ -138,6 +144,15 @@ def _sweep(resources: Resources) -> None:
         telemetry.outbox_age.labels(str(priority)).set(row["age_s"])
         if row["depth"]:
             _hint_unless_somebody_looks(resources, priority)
+
+
+def _queue_expired(resources: Resources) -> None:
+    """Let what has expired leave the inboxes; what does not fit into the time is left to the next sweep."""
+    deadline = time.monotonic() + _EXPIRY_BUDGET_S
+    while time.monotonic() < deadline:
+        queued = resources.postgres().execute(withdraw_sql.queue_expired(_EXPIRED_AT_ONCE)).fetchall()
+        if sum(row["n"] for row in queued) < _EXPIRED_AT_ONCE:
+            return
 
 
 def _hint_unless_somebody_looks(resources: Resources, priority: Priority) -> None:

@@ -21,14 +21,14 @@ def claim_due(limit: int) -> str:
     """
     return f"""
 WITH due AS MATERIALIZED (
-    SELECT position, notification_id, attempts, due_at
+    SELECT position, notification_id, attempts, due_at, withdraws
     FROM outbox
     WHERE priority = %(priority)s AND due_at <= now()
     ORDER BY due_at, position
     LIMIT {limit:d}
     FOR UPDATE SKIP LOCKED
 )
-SELECT o.position, o.attempts, o.due_at, now() AS now, n.id::text AS id,
+SELECT o.position, o.attempts, o.due_at, o.withdraws, now() AS now, n.id::text AS id,
        n.tenant, n.type, n.domain, n.title, n.body, n.data::text AS data,
        n.audience, n.actor::text AS actor, n.action_url, n.collapse_key, n.expires_at, n.created_at
 FROM due o

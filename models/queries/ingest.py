@@ -20,6 +20,9 @@ WITH input AS MATERIALIZED (
     SELECT id, i.priority, greatest(i.deliver_at, now())
     FROM written JOIN input i USING (id)
     ORDER BY i.ord  -- identity values follow this order: the order of requests is the order of dispatch
+), ends AS (
+    INSERT INTO expiry (notification_id, priority, expires_at)
+    SELECT id, i.priority, i.expires_at FROM written JOIN input i USING (id) WHERE i.expires_at IS NOT NULL
 )
 SELECT id::text, created_at FROM written
 """
@@ -39,7 +42,7 @@ SELECT n.id::text, n.type, n.domain, n.priority, n.audience, n.title, n.body, n.
        b.started_at, b.done_at, s.suppressed, s.rules,
        d.recipients, d.acked, d.seen, d.read, d.first_at, d.last_at
 FROM notification n
-LEFT JOIN outbox o ON o.notification_id = n.id
+LEFT JOIN outbox o ON o.notification_id = n.id AND o.withdraws IS NULL
 LEFT JOIN broadcast b ON b.notification_id = n.id
 LEFT JOIN parked p ON p.notification_id = n.id
 CROSS JOIN LATERAL (

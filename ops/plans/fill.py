@@ -33,6 +33,8 @@ BIG_TABLES = (
     "presence",
     "topic_subscription",
     "preference",
+    "withdrawal",
+    "expiry",
 )
 DEEP_ROOM = "tasks:board:deep"
 TOPIC = "blog:post:7"
@@ -196,6 +198,19 @@ SELECT %(tenant)s, 'u_' || g,
 FROM generate_series(1, %(inboxes)s, 3) AS g
 """
 
+# Half of what waits for its time to end is due, and what expired before is on its way out.
+_EXPIRIES = """
+INSERT INTO expiry (notification_id, priority, expires_at)
+SELECT id, priority, now() + (row_number() OVER (ORDER BY id) - %(later)s / 2) * interval '1 s'
+FROM planned ORDER BY id LIMIT %(later)s
+"""
+
+_WITHDRAWALS = """
+INSERT INTO withdrawal (notification_id, cause, withdrawn)
+SELECT id, 'expired', 1 FROM planned WHERE g %% 3 = 0
+UNION ALL SELECT %(wide)s, 'expired', 0
+"""
+
 # As many rooms as inboxes, a few events each; the deep one has a hundredth of all deliveries and is due to be trimmed.
 _ROOMS = """
 INSERT INTO room (tenant, name, last_seq, floor_seq, keep_events, keep_s, trim_at)
@@ -226,6 +241,8 @@ _STEPS = {
     "presence": _PRESENCE,
     "topic_subscription": _SUBSCRIPTIONS,
     "preference": _PREFERENCES,
+    "expiry": _EXPIRIES,
+    "withdrawal": _WITHDRAWALS,
     "room": _ROOMS,
     "room_event": _ROOM_EVENTS,
     "identities": "SELECT setval(pg_get_serial_sequence('inbox', 'id'), %(inboxes)s + 2)",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from models.fields import MAX_USERS
 from models.states import Priority
 from ops.prove.alarm import ViolationError
-from ops.prove.ledger import Posted
+from ops.prove.ledger import Cancelled, Posted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from ops.prove.calls import Answer, Caller
     from ops.prove.ledger import Ledger
 
-_ACCEPTED, _SUBSCRIBED = 202, 200
+_ACCEPTED, _DONE = 202, 200
 _BULK, _BULK_SIZE = 0.25, (2, 40)
 _SEVERAL, _SEVERAL_USERS = 0.2, (2, 12)
 _EXPIRES, _EXPIRES_S = 0.06, (0.2, 4.0)
 _LATER, _LATER_S = 0.05, (0.2, 3.0)
 _BROADCAST = 0.005  # how often one goes to a topic
+_CANCELS = 0.05  # how often one of the last few is taken back after a post, whatever has become of it
+_LAST_FEW = 40
 _AGAIN = 0.03  # how often what was answered is posted once more
 _BUSY_USERS, _BUSY = 0.02, 0.35  # this share of the users gets that share of all notifications
 _LONGEST_BODY = 3_000
@@ -56,6 +59,7 @@ class Poster:
         self._busy = users[: max(1, int(len(users) * _BUSY_USERS))]
         self._generator = random.Random(f"{seed}/{number}")  # noqa: S311  # to be repeated, not to be secret
         self._nth = 0
+        self._last: deque[str] = deque(maxlen=_LAST_FEW)
         self._prefix = f"prove-{seed}-{number}"
 
     async def post_at(self, rate: float, headers: dict[str, str], stop: asyncio.Event) -> None:
@@ -68,6 +72,8 @@ class Poster:
             else:
                 count = 1
                 await self.single(self.draw(), headers)
+            if generator.random() < _CANCELS:
+                await self.cancel(generator.choice(self._last), headers)
             try:
                 async with asyncio.timeout(count / rate * generator.uniform(0.5, 1.5)):
                     await stop.wait()
@@ -112,7 +118,7 @@ class Poster:
         body = self._body(posted)
         headers = {**headers, "Idempotency-Key": posted.key}
         answer = await self._until_answered("/v1/notifications", body, headers)
-        self._ledger.accept(posted, answer.json["id"])
+        self._accepted(posted, answer.json["id"])
         if self._generator.random() < _AGAIN:
             answer = await self._until_answered("/v1/notifications", body, headers)
             self._ledger.accept(posted, answer.json["id"])
@@ -128,7 +134,20 @@ class Poster:
             if result["status"] == "rejected":
                 msg = f"an item of a bulk, {each.key}, was rejected: {result['error']}"
                 raise ViolationError(msg)
-            self._ledger.accept(each, result["id"])
+            self._accepted(each, result["id"])
+
+    def _accepted(self, posted: Posted, notification_id: str) -> None:
+        self._ledger.accept(posted, notification_id)
+        self._last.append(notification_id)
+
+    async def cancel(self, notification_id: str, headers: dict[str, str]) -> None:
+        """Cancel one, now and then twice; the second answer must be the first."""
+        for _ in range(1 + (self._generator.random() < _LARGE)):
+            answer = await self._caller.until_answered(
+                "DELETE", f"/v1/notifications/{notification_id}", statuses=self._ledger.statuses, headers=headers
+            )
+            told = answer.expect(_DONE, what=f"the cancelling of {notification_id}").json
+            self._ledger.cancel(notification_id, Cancelled(told["cancelled"], told["recalled"], told["already_read"]))
 
     async def _until_answered(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> Answer:
         answer = await self._caller.until_answered(
@@ -174,4 +193,4 @@ async def subscribe(caller: Caller, ledger: Ledger, topic: str, users: Sequence[
             headers=headers,
             body={"users": list(users[start : start + MAX_USERS])},
         )
-        answer.expect(_SUBSCRIBED, what=f"subscribers of {topic}")
+        answer.expect(_DONE, what=f"subscribers of {topic}")

@@ -33,6 +33,15 @@ class Posted:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What was answered to who cancelled a notification: how many users each of it is true for."""
+
+    cancelled: int
+    recalled: int
+    already_read: int
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """One event as its speaker meant it; `nth` counts what the speaker has said."""
 
@@ -56,6 +65,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.accepted: dict[str, Posted] = {}
+        self.cancelled: dict[str, Cancelled] = {}
         self.acted: list[Acted] = []
         self.said: dict[tuple[str, int], Said] = {}  # by room and number
         self.statuses: Counter[str] = Counter()
@@ -74,6 +84,12 @@ class Ledger:
         if self.accepted.setdefault(notification_id, posted) != posted:
             other = self.accepted[notification_id].key
             msg = f"the keys {other} and {posted.key} were both answered with {notification_id}"
+            raise ViolationError(msg)
+
+    def cancel(self, notification_id: str, answer: Cancelled) -> None:
+        """Note an answer. Raises `ViolationError` where it was answered otherwise before."""
+        if self.cancelled.setdefault(notification_id, answer) != answer:
+            msg = f"cancelling {notification_id} was answered {self.cancelled[notification_id]}, and later {answer}"
             raise ViolationError(msg)
 
     def say(self, said: Said, seq: int) -> None:

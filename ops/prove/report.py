@@ -15,6 +15,7 @@ _COLUMNS = {
     "deliveries": "deliveries",
     "broadcasts": "broadcasts",
     "expired": "expired",
+    "cancelled": "cancelled",
     "events": "room events",
     "actions": "actions",
     "refreshes": "refreshes",
@@ -43,6 +44,7 @@ class Figures:
     deliveries: int = 0
     broadcasts: int = 0
     expired: int = 0
+    cancelled: int = 0
     actions: int = 0
     unanswered_actions: int = 0
     events: int = 0

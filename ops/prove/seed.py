@@ -297,6 +297,7 @@ class Seed:
         figures.actions = ledger.confirmed
         figures.unanswered_actions = ledger.unanswered
         figures.events = len(ledger.said)
+        figures.cancelled = len(ledger.cancelled)
         figures.broadcasts = sum(bool(posted.topic) for posted in ledger.accepted.values())
         figures.frames = crowd.frames
         figures.presence_changes = crowd.changes

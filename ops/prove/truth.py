@@ -22,7 +22,8 @@ SELECT id::text, priority, audience, idempotency_key AS key, deliver_at, expires
 _DELIVERIES = """
 SELECT i.user_id AS "user", d.seq, d.notification_id::text AS id, d.delivered_at,
        d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL AS unread,
-       d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL AS unseen
+       d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL AS unseen,
+       d.deleted_at IS NOT NULL AS deleted
 FROM delivery d JOIN inbox i ON i.id = d.inbox_id ORDER BY i.user_id, d.seq
 """
 _CHANGES = """
@@ -39,8 +40,11 @@ SELECT topic, array_agg(user_id ORDER BY user_id COLLATE "C") AS users FROM topi
 """
 _EVENTS = "SELECT notification_id::text AS id, event, at FROM notification_event"
 _PARKED = "SELECT notification_id::text AS id, reason FROM parked"
-_OUTBOX = "SELECT count(*) AS waiting FROM outbox"
-_WAITING = "SELECT priority, count(*) AS rows FROM outbox GROUP BY priority ORDER BY priority"
+_OUTBOX = "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM expiry) AS waiting"
+_WAITING = """
+SELECT priority, count(*) AS rows FROM (SELECT priority FROM outbox UNION ALL SELECT priority FROM expiry) w
+GROUP BY priority ORDER BY priority
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Delivery:
     delivered_at: datetime
     unread: bool
     unseen: bool
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,11 @@ class Truth:
     def expired(self) -> list[Event]:
         """The events of those that expired."""
         return [event for event in self.events if event.event == "expired"]
+
+    @property
+    def cancelled(self) -> set[str]:
+        """The notifications that were cancelled."""
+        return {event.id for event in self.events if event.event == "cancelled"}
 
     def counts(self) -> dict[str, int]:
         """Return what the metrics count."""

@@ -25,6 +25,7 @@ def everything(ledger: Ledger, truth: Truth) -> None:
     what_was_accepted_is_there_and_nothing_else(ledger, truth)
     nothing_waits(truth)
     each_is_where_it_belongs_once(ledger, truth)
+    what_was_taken_back_is_gone(ledger, truth)
     times_were_kept(truth)
     numbers_have_no_gap(truth)
     order_was_kept(ledger, truth)
@@ -64,24 +65,41 @@ def each_is_where_it_belongs_once(ledger: Ledger, truth: Truth) -> None:
     _none(found.keys() - ledger.accepted.keys(), "delivered, and accepted from nobody")
     expired = Counter(event.id for event in truth.expired)
     for notification_id, posted in ledger.accepted.items():
-        wrong = _wrongly_delivered(posted, found[notification_id], expired[notification_id])
+        never = cancelled.cancelled if (cancelled := ledger.cancelled.get(notification_id)) else 0
+        wrong = _wrongly_delivered(posted, found[notification_id], expired[notification_id], never)
         if wrong:
             msg = f"notification {notification_id} of {posted.key}: {wrong}"
             raise ViolationError(msg)
 
 
-def _wrongly_delivered(posted: Posted, found: Counter[str], expired: int) -> str:
+def _wrongly_delivered(posted: Posted, found: Counter[str], expired: int, never: int) -> str:
     if doubled := [user for user, times in found.items() if times > 1]:
         return f"delivered more than once to {some(doubled)}"
     if expired:
         if posted.expires_at is None:
             return "expired, though it never does"
         return "expired, and delivered all the same" if found else "expired twice" if expired > 1 else ""
-    if missing := set(posted.users) - found.keys():
-        return f"not delivered to {some(missing)}"
+    missing = set(posted.users) - found.keys()
+    if len(missing) != never:
+        return f"not delivered to {some(missing)}" + f", and cancelled for {never}" * bool(never)
     if others := found.keys() - set(posted.users):
         return f"delivered to {some(others)}, for whom it was not"
     return ""
+
+
+def what_was_taken_back_is_gone(ledger: Ledger, truth: Truth) -> None:
+    """Check that nobody has what has expired, and that whoever cancelled something was told the truth."""
+    ended = {key for key, row in truth.notifications.items() if row.expires_at is not None}
+    left = [each for each in truth.deliveries if not each.deleted]
+    _none((f"{each.id} with {each.user}" for each in left if each.id in ended), "expired, and still there")
+    _none(truth.cancelled ^ ledger.cancelled.keys(), "cancelled, and not answered so, or the other way")
+    reached = Counter(each.id for each in truth.deliveries)
+    deleted = Counter(each.id for each in truth.deliveries if each.deleted)
+    for key, told in ledger.cancelled.items():
+        if told.recalled + told.already_read != reached[key] or told.recalled > deleted[key]:
+            found = f"{reached[key]} deliveries, {deleted[key]} of them deleted"
+            msg = f"cancelling {key} was answered {told}; it has {found}"
+            raise ViolationError(msg)
 
 
 def times_were_kept(truth: Truth) -> None:
@@ -157,7 +175,8 @@ def counters_are_right(truth: Truth) -> None:
 def books_balance(truth: Truth) -> None:
     """Check that what was accepted is what was dispatched, cancelled, suppressed, expired, or parked."""
     counts = truth.counts()
-    cancelled = len({event.id for event in truth.events if event.event == "cancelled"})
+    reached = {delivery.id for delivery in truth.deliveries} | {event.id for event in truth.expired}
+    cancelled = len(truth.cancelled - reached)
     suppressed = len({event.id for event in truth.events if event.event == "suppressed"})
     parts = (counts["dispatched"], cancelled, suppressed, counts["expired"], len(truth.parked))
     if counts["accepted"] != sum(parts):

@@ -19,7 +19,7 @@ from models.contracts import InboxQuery, LogPage
 from models.database import Database, connect
 from models.inbox import InboxStore
 from models.queries import ingest as ingest_sql
-from models.states import Action, ListStatus, Priority
+from models.states import Action, Cause, ListStatus, Priority
 from ops.prove.replica import Replica
 from workers.dispatch import dispatch_batch
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 ARRIVE = st.tuples(st.just("arrive"), st.integers(1, 3))
 ACT_SEQS = st.tuples(st.sampled_from(list(Action)), st.lists(st.integers(1, 12), min_size=1, max_size=4))
 ACT_UP_TO = st.tuples(st.sampled_from(list(Action)), st.integers(0, 30))
-STEPS = st.lists(st.one_of(ARRIVE, ACT_SEQS, ACT_UP_TO), min_size=1, max_size=14)
+TAKE_BACK = st.tuples(st.sampled_from(list(Cause)), st.integers(0, 3))
+STEPS = st.lists(st.one_of(ARRIVE, ACT_SEQS, ACT_UP_TO, TAKE_BACK), min_size=1, max_size=14)
 
 
 @asynccontextmanager
@@ -73,6 +74,23 @@ def arrive(connection: Connection, user: str, how_many: int = 1) -> None:
         pass
 
 
+def take_back(connection: Connection, user: str, cause: Cause, which: int) -> None:
+    """Withdraw one of the user's notifications, if they have so many."""
+    queued = connection.execute(
+        "WITH one AS ("
+        "    SELECT d.notification_id AS id FROM delivery d JOIN inbox i ON i.id = d.inbox_id "
+        "    WHERE i.user_id = %(user)s "
+        "    ORDER BY d.seq OFFSET %(which)s LIMIT 1"
+        "), begun AS ("
+        "    INSERT INTO withdrawal (notification_id, cause) SELECT id, %(cause)s FROM one "
+        "    ON CONFLICT DO NOTHING RETURNING notification_id"
+        ") INSERT INTO outbox (notification_id, priority, withdraws) SELECT notification_id, 2, %(cause)s FROM begun",
+        {"user": user, "which": which, "cause": str(cause)},
+    )
+    if queued.rowcount:
+        dispatch_batch(connection, Priority.NORMAL, limit=500, attempts=5)
+
+
 async def fresh_read(inbox: InboxStore, user: str) -> list[dict[str, object]]:
     rows = await inbox.list_page("default", user, InboxQuery(status=ListStatus.ALL, limit=100))
     return [orjson.loads(_item(row)) for row in rows if row["seq"] is not None]
@@ -109,6 +127,8 @@ def test_any_interleaving_applied_from_any_point_equals_a_fresh_read(
                         await replay(inbox, user, early, size)
                     if what == "arrive":
                         arrive(connection, user, int(argument))  # type: ignore[call-overload]
+                    elif isinstance(what, Cause):
+                        take_back(connection, user, what, int(str(argument)))
                     elif isinstance(argument, list):
                         await inbox.act("default", user, [Action(str(what))], seqs=argument, up_to=None)
                     else:

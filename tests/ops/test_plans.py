@@ -21,6 +21,7 @@ from models.queries import recover as recover_sql
 from models.queries import revocations as revocations_sql
 from models.queries import rooms as rooms_sql
 from models.queries import topics as topics_sql
+from models.queries import withdraw as withdraw_sql
 from models.states import Action, ListStatus, Priority
 from ops.__main__ import app
 from ops.plans import session
@@ -50,6 +51,7 @@ COLD = {
     "preferences.SET_PREFERENCES",  # one row by its key
     *("keys.ENSURE_TENANT", "keys.CREATE_KEY", "keys.LIST_KEYS", "keys.LIST_ALL_KEYS", "keys.REVOKE_KEY_IF_LIVE"),
     *("keys.LIST_TENANTS", "keys.ROTATE_IF_OWN", "keys.END_ROTATION", "keys.SET_JWKS_URL"),
+    "withdraw.NOTE_RECALL",  # the same
     *("recover.LIST_PARKED", "recover.REPLAY_PARKED"),  # an operator waits for them, and for those of keys
 }
 BULK = "/v1/notifications/bulk"
@@ -216,6 +218,7 @@ def test_every_statement_of_the_product_is_looked_at_or_is_known_to_be_cold(conn
         presence_sql,
         topics_sql,
         preferences_sql,
+        withdraw_sql,
     )
     unknown = {
         f"{module.__name__}.{name}"

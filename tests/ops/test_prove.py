@@ -36,7 +36,7 @@ from ops.prove.faults import Faults
 from ops.prove.following import Following
 from ops.prove.fresh import Fresh, copy_equals, counts_are_right, list_is_right
 from ops.prove.leaks import Level, Measure, growth_mb, left_over
-from ops.prove.ledger import Acted, Ledger, Posted
+from ops.prove.ledger import Acted, Cancelled, Ledger, Posted
 from ops.prove.metrics import counters_in, mended_in
 from ops.prove.plan import Kind, plan
 from ops.prove.replica import Replica
@@ -172,16 +172,21 @@ def test_other_lists_and_counts_must_say_what_the_whole_inbox_says() -> None:
 
 
 def kept() -> tuple[Ledger, Truth]:
-    """Three notifications: one to ada, one to both, one that expired; and ada has read the first."""
+    """One to ada, which she has read, one to both, one that expired, one that did so later, two that were cancelled."""
     ledger = Ledger()
     posted = {
         "n1": Posted("k1", 0, 1, ("ada",), "high"),
-        "n2": Posted("k2", 0, 2, ("ada", "bob"), "high", expires_at=NOON + 9 * SECOND),
+        "n2": Posted("k2", 0, 2, ("ada", "bob"), "high"),
         "n3": Posted("k3", 0, 3, ("bob",), "low", expires_at=NOON),
+        "n4": Posted("k4", 0, 4, ("bob",), "low", expires_at=NOON + 9 * SECOND),
+        "n5": Posted("k5", 0, 5, ("bob",), "low"),
+        "n6": Posted("k6", 0, 6, ("ada", "bob"), "low"),
     }
     for notification_id, each in posted.items():
         ledger.accept(each, notification_id)
     ledger.acted.append(Acted("ada", 3, "read"))
+    ledger.cancel("n5", Cancelled(0, 1, 0))
+    ledger.cancel("n6", Cancelled(2, 0, 0))
     return ledger, Truth(
         notifications={
             key: Notification(each.key, each.users, each.priority, each.deliver_at, each.expires_at)
@@ -191,10 +196,17 @@ def kept() -> tuple[Ledger, Truth]:
             Delivery("ada", 1, "n1", NOON, unread=False, unseen=False),
             Delivery("ada", 2, "n2", NOON, unread=True, unseen=True),
             Delivery("bob", 1, "n2", NOON, unread=True, unseen=True),
+            Delivery("bob", 2, "n4", NOON, unread=False, unseen=False, deleted=True),
+            Delivery("bob", 4, "n5", NOON, unread=False, unseen=False, deleted=True),
         ],
-        changes=[Change("ada", 3, "read")],
-        inboxes={"ada": Inbox("ada", 3, 1, 1), "bob": Inbox("bob", 1, 1, 1)},
-        events=[Event("n3", "expired", NOON + SECOND)],
+        changes=[Change("ada", 3, "read"), Change("bob", 3, "delete"), Change("bob", 5, "delete")],
+        inboxes={"ada": Inbox("ada", 3, 1, 1), "bob": Inbox("bob", 5, 1, 1)},
+        events=[
+            Event("n3", "expired", NOON + SECOND),
+            Event("n4", "withdrawn", NOON + 9 * SECOND),
+            Event("n5", "cancelled", NOON + SECOND),
+            Event("n6", "cancelled", NOON + SECOND),
+        ],
     )
 
 
@@ -242,6 +254,26 @@ def deliver_what_expired(ledger: Ledger, truth: Truth) -> None:
     truth.deliveries.append(Delivery("bob", 2, "n3", NOON - SECOND, unread=True, unseen=True))
 
 
+def keep_what_expired(ledger: Ledger, truth: Truth) -> None:
+    truth.deliveries[3] = replace(truth.deliveries[3], deleted=False)
+
+
+def keep_what_was_recalled(ledger: Ledger, truth: Truth) -> None:
+    truth.deliveries[4] = replace(truth.deliveries[4], deleted=False)
+
+
+def deliver_what_was_cancelled(ledger: Ledger, truth: Truth) -> None:
+    truth.deliveries.append(Delivery("ada", 4, "n6", NOON, unread=False, unseen=False, deleted=True))
+
+
+def cancel_and_answer_nobody(ledger: Ledger, truth: Truth) -> None:
+    truth.events.append(Event("n1", "cancelled", NOON))
+
+
+def tell_other_numbers(ledger: Ledger, truth: Truth) -> None:
+    ledger.cancelled["n5"] = Cancelled(0, 0, 0)
+
+
 def expire_twice(ledger: Ledger, truth: Truth) -> None:
     truth.events.append(truth.events[0])
 
@@ -251,7 +283,7 @@ def expire_what_never_does(ledger: Ledger, truth: Truth) -> None:
 
 
 def deliver_too_late(ledger: Ledger, truth: Truth) -> None:
-    truth.deliveries[1] = replace(truth.deliveries[1], delivered_at=NOON + 9 * SECOND)
+    truth.deliveries[3] = replace(truth.deliveries[3], delivered_at=NOON + 9 * SECOND)
 
 
 def deliver_too_early(ledger: Ledger, truth: Truth) -> None:
@@ -263,8 +295,8 @@ def expire_too_early(ledger: Ledger, truth: Truth) -> None:
 
 
 def leave_a_gap(ledger: Ledger, truth: Truth) -> None:
-    truth.deliveries[2] = replace(truth.deliveries[2], seq=2)
-    truth.inboxes["bob"] = replace(truth.inboxes["bob"], last_seq=2)
+    truth.deliveries[2] = replace(truth.deliveries[2], seq=6)
+    truth.inboxes["bob"] = replace(truth.inboxes["bob"], last_seq=6)
 
 
 def number_twice(ledger: Ledger, truth: Truth) -> None:
@@ -297,6 +329,11 @@ def forget_an_action(ledger: Ledger, truth: Truth) -> None:
         (leave_something_waiting, "1 rows still wait"),
         (park, r"parked: n1 \(no reason\)"),
         (deliver_what_expired, "expired, and delivered all the same"),
+        (keep_what_expired, "1 expired, and still there: n4 with bob"),
+        (keep_what_was_recalled, "cancelling n5 .* 1 deliveries, 0 of them deleted"),
+        (deliver_what_was_cancelled, "n6 of k6: not delivered to bob, and cancelled for 2"),
+        (cancel_and_answer_nobody, "cancelled, and not answered so, or the other way: n1"),
+        (tell_other_numbers, "cancelling n5 .* it has 1 deliveries"),
         (expire_twice, "expired twice"),
         (expire_what_never_does, "expired, though it never does"),
         (deliver_too_late, "after it expired"),
@@ -320,7 +357,7 @@ def test_books_that_do_not_balance_are_seen() -> None:
     _, truth = kept()
     verify.books_balance(truth)
     truth.deliveries = truth.deliveries[1:]
-    with pytest.raises(ViolationError, match="3 accepted are not 1 dispatched"):
+    with pytest.raises(ViolationError, match="6 accepted are not 3 dispatched"):
         verify.books_balance(truth)
 
 
@@ -353,11 +390,11 @@ bellhop_notifications_accepted_total{priority="low"} 2.0
     counted = counters_in(text)
     assert counted == {"accepted": 2.0, "dispatched": 0.0, "deliveries": 3.0, "expired": 0.0}
     truth = kept()[1].counts()
-    assert truth == {"accepted": 3, "dispatched": 2, "deliveries": 3, "expired": 1}
+    assert truth == {"accepted": 6, "dispatched": 4, "deliveries": 5, "expired": 1}
     verify.metrics_are_within(counted, truth)
-    with pytest.raises(ViolationError, match="count 4 deliveries; the database holds 3"):
-        verify.metrics_are_within({**counted, "deliveries": 4.0}, truth)
-    with pytest.raises(ViolationError, match="quiet round the metrics counted 2 accepted, and the database 3"):
+    with pytest.raises(ViolationError, match="count 6 deliveries; the database holds 5"):
+        verify.metrics_are_within({**counted, "deliveries": 6.0}, truth)
+    with pytest.raises(ViolationError, match="quiet round the metrics counted 2 accepted, and the database 6"):
         verify.deltas_are_equal(counted, truth)
     verify.deltas_are_equal(dict(truth), truth)
 
@@ -472,6 +509,7 @@ async def api(*answers: Callable[[dict[str, Any], str], web.Response]) -> AsyncI
 
     application = web.Application()
     application.router.add_post("/{tail:.*}", answer)
+    application.router.add_delete("/{tail:.*}", take_back)
     runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -487,6 +525,10 @@ def accept(body: dict[str, Any], key: str) -> web.Response:
         results = [{"status": "accepted", "id": f"of {item['idempotency_key']}"} for item in body["notifications"]]
         return web.json_response({"results": results}, status=202)
     return web.json_response({"id": f"of {key}"}, status=202, headers={"idempotent-replayed": "true"})
+
+
+async def take_back(_: web.Request) -> web.Response:
+    return web.json_response({"status": "cancelled", "cancelled": 1, "recalled": 0, "already_read": 0})
 
 
 def be_unavailable(_body: dict[str, Any], _key: str) -> web.Response:
@@ -527,7 +569,7 @@ async def test_a_poster_numbers_what_it_posts_until_it_is_told_to_stop() -> None
     async with api(accept) as (url, _), posting(url) as (poster, ledger, _):
         running = asyncio.create_task(poster.post_at(2_000, {}, stop))
         async with asyncio.timeout(20):
-            while len(ledger.accepted) < 100:  # noqa: ASYNC110  # nobody signals that there are enough
+            while len(ledger.accepted) < 100 or not ledger.cancelled:  # noqa: ASYNC110  # nobody signals that there are enough
                 await asyncio.sleep(0.01)
         stop.set()
         await running
@@ -537,6 +579,16 @@ async def test_a_poster_numbers_what_it_posts_until_it_is_told_to_stop() -> None
     assert any(len(each.users) > 1 for each in posted)
     assert any(each.expires_at for each in posted)
     assert any(each.deliver_at for each in posted)
+    assert ledger.cancelled.keys() <= ledger.accepted.keys()
+    assert ledger.cancelled
+
+
+async def test_cancelling_again_must_be_answered_as_before() -> None:
+    ledger = Ledger()
+    ledger.cancel("n1", Cancelled(0, 1, 0))
+    ledger.cancel("n1", Cancelled(0, 1, 0))
+    with pytest.raises(ViolationError, match=r"n1 was answered .*recalled=1.* and later .*recalled=0"):
+        ledger.cancel("n1", Cancelled(0, 0, 1))
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,18 @@ import redis.asyncio
 import socketio
 
 from models import redis_keys
+from models.keys import create_key
 from models.push import Push, encode
+from models.queries.withdraw import queue_expired
 from models.socket_events import InboxFrame, ReadyFrame
 from models.states import Action, Priority
 from socket_server import outgoing, serving
 from socket_server.outgoing import MOST_BYTES
-from tests.conftest import as_user, running_api, token
+from tests.conftest import as_user, nobody, running_api, token
 from tests.models.test_log import ingest
 from tests.socket_server.conftest import eventually, running_node
 from workers.dispatch import dispatch_batch
+from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -82,6 +85,37 @@ async def test_a_change_over_rest_reaches_the_sockets(
         await api.patch("/v1/inbox/1", json={"read": True, "archived": True}, headers=as_user())
     await one.reach(3)
     assert one.replica.items[1]["archived_at"]
+
+
+async def test_what_is_recalled_vanishes_live(
+    settings: Settings, node: Running, device: Make, arrive: Arrive, connection: Connection, database_url: str
+) -> None:
+    one = await device().connect(node.url)
+    await arrive()
+    await arrive()
+    await one.reach(2)
+    (sent,) = connection.execute("SELECT notification_id::text AS id FROM delivery WHERE seq = 1").fetchall()
+    key = create_key(database_url, tenant="default", scopes=["notifications:write"], name="test")[1]
+    async with running_api(settings) as api:
+        await api.delete(f"/v1/notifications/{sent['id']}", headers={"authorization": f"Bearer {key}"})
+    await one.reach(3)
+    assert list(one.replica.items) == [2]
+    assert one.frames[-1]["counts"] == {"unread": 1, "unseen": 1}
+
+
+async def test_what_expires_vanishes_live(
+    node: Running, device: Make, arrive: Arrive, connection: Connection, worker: Resources
+) -> None:
+    one = await device().connect(node.url)
+    await arrive()
+    await one.reach(1)
+    connection.execute(
+        "INSERT INTO expiry (notification_id, priority, expires_at) SELECT id, priority, now() FROM notification"
+    )
+    connection.execute(queue_expired(10))
+    dispatch_until_idle(worker, Priority.NORMAL, nobody)
+    await one.reach(2)
+    assert not one.replica.items
 
 
 async def test_since_replays_exactly_what_was_missed(node: Running, device: Make, arrive: Arrive) -> None:

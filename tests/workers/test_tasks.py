@@ -55,6 +55,27 @@ def value(gauge: object, *labels: str) -> float:
 
 
 @pytest.mark.usefixtures("_as_worker")
+def test_a_sweep_lets_what_has_expired_leave(
+    connection: Connection, worker: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_EXPIRED_AT_ONCE", 2)
+    keys = ingest(connection, "u_1", 5, Priority.HIGH)
+    tasks.dispatch("high")
+    connection.execute(
+        "INSERT INTO expiry (notification_id, priority, expires_at) "
+        "SELECT id, priority, CASE WHEN id = %s THEN now() + interval '1 hour' ELSE now() END FROM notification",
+        [keys[0]],
+    )
+    tasks.sweep()
+    assert waiting(worker)["high"] == 1
+    assert value(telemetry.outbox_depth, "high") == 4
+    before = value(telemetry.withdrawn, "expired")
+    tasks.dispatch("high")
+    assert value(telemetry.withdrawn, "expired") - before == 4
+    assert connection.execute("SELECT seq FROM delivery WHERE deleted_at IS NULL").fetchall() == [{"seq": 1}]
+
+
+@pytest.mark.usefixtures("_as_worker")
 def test_a_sweep_hints_at_what_is_due_and_measures_it(connection: Connection, worker: Resources) -> None:
     ingest(connection, "u_1", 3, Priority.HIGH)
     tasks.sweep()

@@ -1,0 +1,75 @@
+"""The hot statements of taking back: cancelling, expiring, and what leaves the inboxes because of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import orjson
+
+from models.queries import withdraw
+from models.states import Cause
+from ops.plans.fill import TENANT, TOPIC, WIDE_ID
+from ops.plans.statement import Hot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_CHUNKS = (1_000, 5_000)
+_INBOXES = 1_000
+
+
+def of_withdrawals(keys: Sequence[str]) -> Iterator[Hot]:
+    """Yield what is done to take back one notification with many recipients, or as many as `keys` with one each."""
+    one = {"tenant": TENANT, "id": WIDE_ID}
+    yield Hot("find to cancel", "DELETE: what is to be cancelled", withdraw.FIND_TO_CANCEL, one)
+    yield Hot("begin a recall", "DELETE: say so first", withdraw.BEGIN_RECALL_IF_NEW, one, writes=True)
+    yield Hot("find a recall", "DELETE repeated: the numbers of the first time", withdraw.FIND_RECALL, one)
+    yield Hot("take out", "DELETE: out of the outbox", withdraw.TAKE_OUT, one, writes=True)
+    left = {**one, "topic": TOPIC, "due_at": datetime.now(UTC), "excluded": ""}
+    yield Hot("subscribers left", "DELETE: for whom a broadcast is cancelled", withdraw.COUNT_SUBSCRIBERS_LEFT, left)
+    yield Hot("inboxes left", "DELETE: the same of everyone", withdraw.COUNT_INBOXES_LEFT, left)
+    yield Hot("count to recall", "DELETE: who has it, and who has read it", withdraw.COUNT_TO_RECALL, one)
+    yield Hot("queue a recall", "DELETE: of many inboxes", withdraw.QUEUE_RECALL, {**one, "priority": 3}, writes=True)
+    yield Hot(
+        "queue expired", "sweep, every second: what has expired", withdraw.queue_expired(_CHUNKS[-1]), {}, writes=True
+    )
+    for limit in _CHUNKS:
+        asked = [{"ord": 0, "id": WIDE_ID, "cause": Cause.EXPIRED}]
+        yield Hot(
+            f"next {limit:,} to withdraw, one",
+            "worker: which deliveries of one notification leave next",
+            withdraw.next_to_withdraw(limit),
+            {"asked": orjson.dumps(asked).decode()},
+        )
+    asked = [{"ord": nth, "id": key, "cause": Cause.EXPIRED} for nth, key in enumerate(keys)]
+    yield Hot(
+        f"next to withdraw of {len(keys):,}",
+        "worker: which deliveries of many notifications leave next",
+        withdraw.next_to_withdraw(_CHUNKS[-1]),
+        {"asked": orjson.dumps(asked).decode()},
+    )
+    inboxes = list(range(1, _INBOXES + 1))
+    yield Hot(
+        "lock inboxes",
+        "worker: before deliveries leave them",
+        withdraw.LOCK_INBOXES,
+        {"inboxes": inboxes},
+        writes=True,
+    )
+    taken = [{"inbox_id": inbox, "seq": 1, "cause": Cause.EXPIRED} for inbox in inboxes]
+    for count in (1, _INBOXES):
+        yield Hot(
+            f"withdraw {count:,}",
+            "worker: let deliveries leave, and number the changes",
+            withdraw.WITHDRAW,
+            {"keys": orjson.dumps(taken[:count]).decode()},
+            writes=True,
+        )
+    yield Hot(
+        "finish withdrawals",
+        "worker: the outbox rows are done",
+        withdraw.FINISH_WITHDRAWALS,
+        {"positions": list(range(1, 501))},
+        writes=True,
+    )
