@@ -6,7 +6,7 @@ Input classes refuse unknown fields and carry the limits of the contract. Output
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from models.fields import (
     MAX_BULK_ITEMS,
+    MAX_DELAY,
     MAX_LOG_PAGE,
     MAX_MUTES,
     MAX_PAGE,
@@ -118,6 +119,13 @@ class NotificationIn(Message):
     collapse_key: Annotated[Text, StringConstraints(min_length=1, max_length=128)] | None = None
     deliver_at: Time | None = None
     expires_at: Time | None = None
+
+    @field_validator("deliver_at")
+    @classmethod
+    def _within_a_year(cls, deliver_at: datetime | None) -> datetime | None:
+        if deliver_at is not None and deliver_at - datetime.now(UTC) > MAX_DELAY:
+            raise PydanticCustomError("too_far_ahead", "deliver_at may be a year ahead at most; schedule it later")
+        return deliver_at
 
     @model_validator(mode="after")
     def _expires_after_delivery(self) -> Self:

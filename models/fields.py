@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import available_timezones
@@ -26,6 +26,7 @@ MAX_SOCKET_MESSAGE_BYTES = 64 * 1024
 MAX_PAGE = 100
 MAX_LOG_PAGE = 500
 MAX_SEQS = 1_000
+MAX_DELAY = timedelta(days=366)  # of what is scheduled
 MAX_SEQ = 2**53 - 1  # what a JavaScript client can hold
 MAX_TOKEN_TTL_S = 30 * 24 * 3600
 MAX_GRANTS = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -139,6 +140,11 @@ async def backend(anonymous: httpx.AsyncClient, api_key: str) -> httpx.AsyncClie
 def as_user(user: str = "u_1") -> dict[str, str]:
     """Headers that call as a user, whatever the client calls as."""
     return {"authorization": f"Bearer {token(user)}"}
+
+
+def in_a_while(days: int = 300) -> str:
+    """A time to schedule something for."""
+    return (datetime.now(UTC) + timedelta(days=days)).isoformat()
 
 
 def notification(user: str = "u_1", **changes: Any) -> dict[str, Any]:

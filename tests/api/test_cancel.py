@@ -12,7 +12,7 @@ from models.database import connect
 from models.keys import create_key
 from models.states import Action, Priority
 from tests.api.test_notifications import ONE, problem
-from tests.conftest import as_user, nobody, notification
+from tests.conftest import as_user, in_a_while, nobody, notification
 from tests.workers.test_fan_out import TOPIC, finish, names, outbox, reached, step, subscribe
 from workers.dispatch import dispatch_batch
 from workers.tasks import dispatch_until_idle
@@ -57,7 +57,7 @@ async def act(backend: httpx.AsyncClient, user: str, action: Action) -> None:
     assert response.status_code == 200, response.text
 
 
-@pytest.mark.parametrize("more", [{}, {"deliver_at": "2099-01-01T00:00:00Z"}])
+@pytest.mark.parametrize("more", [{}, {"deliver_at": in_a_while()}])
 async def test_what_nobody_has_yet_never_arrives(
     more: dict[str, Any], backend: httpx.AsyncClient, connection: Connection
 ) -> None:
@@ -126,7 +126,7 @@ async def test_a_scheduled_broadcast_is_cancelled_for_its_subscribers_of_now(
     backend: httpx.AsyncClient, connection: Connection
 ) -> None:
     subscribe(connection, names(5))
-    key = await send(backend, {"topic": TOPIC}, deliver_at="2099-01-01T00:00:00Z")
+    key = await send(backend, {"topic": TOPIC}, deliver_at=in_a_while())
     assert await cancel(backend, key) == (5, 0, 0)
     assert outbox(connection) == 0
 

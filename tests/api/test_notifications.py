@@ -11,7 +11,7 @@ import pytest
 from models.contracts import Accepted, BulkAnswer, NotificationOut, Problem
 from models.keys import create_key
 from models.states import Priority
-from tests.conftest import notification, running_api
+from tests.conftest import in_a_while, notification, running_api
 from workers.dispatch import dispatch_batch
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ async def test_a_full_notification_is_stored_as_it_was_said(backend: httpx.Async
 
 
 async def test_deliver_at_schedules(backend: httpx.AsyncClient, connection: Connection) -> None:
-    response = await backend.post(ONE, json=notification(deliver_at="2099-01-01T00:00:00Z"))
+    response = await backend.post(ONE, json=notification(deliver_at=in_a_while()))
     assert response.json()["status"] == "scheduled"
     assert (await backend.get(f"{ONE}/{response.json()['id']}")).json()["status"] == "scheduled"
     assert dispatch_batch(connection, Priority.NORMAL, limit=10, attempts=5).claimed == 0
@@ -140,7 +140,7 @@ async def test_bulk_keeps_order_and_answers_each_item(backend: httpx.AsyncClient
         notification(title="2", idempotency_key="a"),
         notification(title="1", idempotency_key="z"),
         notification(title="other", idempotency_key="a"),
-        notification(title="3", deliver_at="2099-01-01T00:00:00Z"),
+        notification(title="3", deliver_at=in_a_while()),
         "not an object",
     ]
     response = await backend.post(BULK, json={"notifications": items})
@@ -217,12 +217,13 @@ BAD_NOTIFICATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a protocol-relative URL": ({"action_url": "//evil.example"}, "/action_url"),
     "a URL with a space": ({"action_url": "https://a.example/ b"}, "/action_url"),
     "an avatar that is data": ({"actor": {"id": "a", "avatar_url": "data:text/html,x"}}, "/actor/avatar_url"),
+    "a time more than a year ahead": ({"deliver_at": in_a_while(367)}, "/deliver_at"),
     "a time without a zone": ({"deliver_at": "2030-01-01T00:00:00"}, "/deliver_at"),
     "a time before all time": ({"deliver_at": "0001-01-01T00:00:00+05:00"}, "/deliver_at"),
     "a time after all time": ({"expires_at": "9999-12-31T23:59:59-05:00"}, "/expires_at"),
     "a time that is a number": ({"deliver_at": 1_900_000_000}, "/deliver_at"),
     "an end before the beginning": (
-        {"deliver_at": "2030-01-02T00:00:00Z", "expires_at": "2030-01-01T00:00:00Z"},
+        {"deliver_at": in_a_while(2), "expires_at": in_a_while(1)},
         "",
     ),
 }
