@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,7 @@ async def run(command: str, env: dict[str, str]) -> str:
     return out.decode()
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples call curl")
 @pytest.mark.parametrize("name", NAMES)
 async def test_every_example_is_answered_as_the_guide_says(
     name: str, api_url: str, api_key: str, worker: Resources
