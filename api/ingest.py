@@ -17,7 +17,6 @@ import uuid_utils
 
 from models import telemetry
 from models.batching import Batcher
-from models.contracts import NotificationIn
 from models.errors import IdempotencyMismatchError, ValidationFailedError
 from models.frames import dumps
 from models.queries import ingest as sql
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from api.hints import Hints
+    from api.resolve import Resolved
+    from models.contracts import NotificationIn
     from models.database import Database
 
 log = structlog.get_logger(__name__)
@@ -37,21 +38,32 @@ _LANES = 2  # one statement commits while the next is filled
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One notification as it goes into the statement."""
+    """One notification as it goes into the statement.
+
+    One with a `refusal` does not: it only finds out whether it was accepted before, under the same key.
+    """
 
     row: dict[str, Any]
     priority: Priority
+    refusal: ValidationFailedError | None = None
 
     @classmethod
-    def of(cls, tenant: str, notification: NotificationIn, idempotency_key: str | None) -> Draft:
-        """Prepare a notification."""
+    def of(
+        cls,
+        tenant: str,
+        notification: NotificationIn,
+        idempotency_key: str | None,
+        resolved: Resolved | ValidationFailedError,
+    ) -> Draft:
+        """Prepare a notification as its type resolved it. Raises a refusal that no earlier request can overrule."""
+        priority = notification.priority or Priority.NORMAL
         row = {
             "tenant": tenant,
             "type": notification.type,
             "domain": notification.type.partition(".")[0],
-            "priority": notification.priority.rank,
+            "priority": priority.rank,
             "title": notification.title,
-            "body": notification.body,
+            "body": notification.body or "",
             "data": notification.data,
             "audience": notification.to.model_dump(exclude_defaults=True),
             "actor": notification.actor.model_dump() if notification.actor else None,
@@ -61,12 +73,25 @@ class Draft:
             "expires_at": notification.expires_at,
         }
         if idempotency_key is not None:
-            # Over what was meant, not over how it was written: white space and key order do not matter.
+            # Over what was meant, not over how it was written: white space and key order do not matter. And over what
+            # the sender said, not what the type made of it: who asks again gets the answer though the type has changed.
             canonical = orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
             row["body_hash"] = hashlib.sha256(canonical).hexdigest()
             row["idempotency_key"] = idempotency_key
         row["id"] = str(uuid_utils.uuid7())
-        return cls(row, notification.priority)
+        if isinstance(resolved, ValidationFailedError):
+            if idempotency_key is None:
+                raise resolved
+            return cls(row, priority, resolved)
+        row |= {
+            "priority": resolved.priority.rank,
+            "title": resolved.title,
+            "body": resolved.body,
+            "expires_at": resolved.expires_at,
+            "texts": resolved.texts,
+            "mutable": resolved.mutable,
+        }
+        return cls(row, resolved.priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +152,14 @@ class Ingest:
         return [*await self._write(drafts[:middle]), *await self._write(drafts[middle:])]
 
     async def _insert(self, drafts: Sequence[Draft]) -> list[Result]:
-        rows = [{"ord": nth, **draft.row} for nth, draft in enumerate(drafts)]
+        new = [{"ord": nth, **draft.row} for nth, draft in enumerate(drafts) if draft.refusal is None]
+        refused = [{"ord": nth, **draft.row} for nth, draft in enumerate(drafts) if draft.refusal is not None]
         written = {
             row["id"]: row["created_at"]
-            for row in await self._database.rows(sql.INSERT_IF_NEW, {"rows": dumps(rows).decode()})
+            for row in (await self._database.rows(sql.INSERT_IF_NEW, {"rows": dumps(new).decode()}) if new else ())
         }
-        earlier = await self._find_earlier([row for row in rows if row["id"] not in written])
-        return [
-            _accepted(draft, written[draft.row["id"]]) if draft.row["id"] in written else _replayed(draft, earlier[nth])
-            for nth, draft in enumerate(drafts)
-        ]
+        earlier = await self._find_earlier([*(row for row in new if row["id"] not in written), *refused])
+        return [_outcome(draft, written.get(draft.row["id"]), earlier.get(nth)) for nth, draft in enumerate(drafts)]
 
     async def _find_earlier(self, rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
         if not rows:
@@ -149,6 +172,15 @@ class Ingest:
 def _status(deliver_at: datetime | None, created_at: datetime) -> NotificationStatus:
     later = deliver_at is not None and deliver_at > created_at
     return NotificationStatus.SCHEDULED if later else NotificationStatus.ACCEPTED
+
+
+def _outcome(draft: Draft, written_at: datetime | None, earlier: dict[str, Any] | None) -> Result:
+    if written_at is not None:
+        return _accepted(draft, written_at)
+    if earlier is not None:
+        return _replayed(draft, earlier)
+    assert draft.refusal is not None  # noqa: S101  # what was not written was written before, or refused
+    return draft.refusal
 
 
 def _accepted(draft: Draft, created_at: datetime) -> Outcome:

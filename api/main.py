@@ -10,7 +10,20 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from prometheus_fastapi_instrumentator import Instrumentator, metrics
 
-from api import errors, health, inbox, keys, notifications, openapi, preferences, rooms, socket_docs, topics, users
+from api import (
+    errors,
+    health,
+    inbox,
+    keys,
+    notifications,
+    openapi,
+    preferences,
+    rooms,
+    socket_docs,
+    topics,
+    types,
+    users,
+)
 from api.resources import Resources
 from models import telemetry
 
@@ -52,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.resources = resources
-    for module in (notifications, inbox, preferences, topics, rooms, users, keys, health, socket_docs):
+    for module in (notifications, inbox, preferences, topics, types, rooms, users, keys, health, socket_docs):
         app.router.routes.extend(module.router.routes)  # `include_router` would look each request up level by level
     openapi.install(app)
     errors.install(app)

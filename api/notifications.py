@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from api.auth import Backend, NeedsKey
 from api.bodies import JSON, NDJSON, idempotency_key, json_body, media_type, parse_json, read, validate
 from api.ingest import Draft, Outcome
 from api.openapi import body, header, problems
+from api.resolve import Resolved, resolve
 from api.resources import Held
 from models.contracts import Accepted, BulkAnswer, BulkIn, BulkItem, CancelOut, NotificationIn, NotificationOut
 from models.errors import (
@@ -20,6 +22,7 @@ from models.errors import (
     FieldError,
     InvalidJsonError,
     NotFoundError,
+    UnavailableError,
     ValidationFailedError,
 )
 from models.fields import MAX_BULK_BYTES, MAX_BULK_ITEMS
@@ -48,7 +51,7 @@ async def send(request: Request, held: Held, backend: Writer) -> Response:
     """202 means committed to disk. `status` is `accepted`, or `scheduled` where `deliver_at` is later."""
     headers = await held.admission.admit(backend, 1)
     notification = await json_body(request, NotificationIn)
-    draft = _draft(backend, notification, idempotency_key(request))
+    draft = await _draft(held, backend, notification, idempotency_key(request))
     held.admission.require_room(draft.priority)
     (outcome,) = await held.ingest.accept([draft])
     if isinstance(outcome, BellhopError):
@@ -58,10 +61,18 @@ async def send(request: Request, held: Held, backend: Writer) -> Response:
     return Response(dumps(answer), 202, headers, JSON)
 
 
-def _draft(backend: Backend, notification: NotificationIn, key: str | None) -> Draft:
-    draft = Draft.of(backend.tenant, notification, key)
-    backend.require_domain(draft.row["domain"])
-    return draft
+async def _draft(held: Held, backend: Backend, notification: NotificationIn, key: str | None) -> Draft:
+    backend.require_domain(notification.type.partition(".")[0])
+    kind = await held.catalogue.of(backend.tenant, notification.type)
+    if kind is not None:
+        await asyncio.sleep(0)  # what a type costs is bounded for one notification, and a bulk has a thousand
+    resolved: Resolved | ValidationFailedError
+    try:
+        required = held.catalogue.requires_types(backend.tenant)
+        resolved = resolve(notification, kind, datetime.now(UTC), require_type=required)
+    except ValidationFailedError as error:
+        resolved = error
+    return Draft.of(backend.tenant, notification, key, resolved)
 
 
 @router.post(
@@ -88,9 +99,11 @@ async def send_bulk(request: Request, held: Held, backend: Writer) -> Response:
     for index, item in enumerate(items):
         try:
             bulk_item = validate(BulkItem, parse_json(item) if isinstance(item, bytes) else item)
-            draft = _draft(backend, bulk_item, bulk_item.idempotency_key)
+            draft = await _draft(held, backend, bulk_item, bulk_item.idempotency_key)
             held.admission.require_room(draft.priority)
             drafts[index] = draft
+        except UnavailableError:
+            raise  # the catalogue cannot be read: that is nothing that is wrong with this item
         except BellhopError as error:
             results[index] = _rejected(index, error)
     outcomes = await held.ingest.accept(list(drafts.values())) if drafts else []
@@ -179,7 +192,19 @@ def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> dict[str
         users = f"{each['users']} users" if each["users"] != 1 else "one user"
         detail = f"not delivered to {users}: {each['rule']}"
         timeline.append({"at": datetime.fromisoformat(each["at"]), "event": "suppressed", "detail": detail})
-    copied = ("id", "type", "domain", "title", "body", "data", "action_url", "actor", "collapse_key")
+    copied = (
+        "id",
+        "type",
+        "domain",
+        "title",
+        "body",
+        "texts",
+        "mutable",
+        "data",
+        "action_url",
+        "actor",
+        "collapse_key",
+    )
     return {
         **{name: row[name] for name in copied},
         "to": row["audience"],

@@ -33,6 +33,7 @@ _INPUTS: tuple[type[BaseModel], ...] = (
     contracts.Subscribers,
     contracts.Subscriber,
     contracts.PreferencesIn,
+    contracts.TypeIn,
     contracts.Problem,
 )
 

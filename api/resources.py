@@ -14,6 +14,7 @@ from api.admission import Admission
 from api.answers import Answers
 from api.auth import Authenticator
 from api.cancellations import Cancellations
+from api.catalogue import Catalogue
 from api.hints import Hints
 from api.ingest import Ingest
 from api.room_events import RoomEvents
@@ -46,6 +47,7 @@ class Resources:
     authenticator: Authenticator
     admission: Admission
     hints: Hints
+    catalogue: Catalogue
     ingest: Ingest
     inbox: InboxStore
     answers: Answers
@@ -74,6 +76,7 @@ class Resources:
             authenticator=Authenticator(database, tokens),
             admission=Admission(database, client, settings),
             hints=hints,
+            catalogue=Catalogue(database),
             ingest=Ingest(database, hints),
             inbox=InboxStore(database, bus),
             answers=Answers(),
@@ -89,7 +92,11 @@ class Resources:
         await self.database.open()
         self.hints.start()
         self.pushes.start()
-        for work in (self.tokens.revocations.read_regularly(), self.admission.watch_backlog()):
+        for work in (
+            self.tokens.revocations.read_regularly(),
+            self.catalogue.read_regularly(),
+            self.admission.watch_backlog(),
+        ):
             task = asyncio.create_task(work, name=getattr(work, "__qualname__", "task"))
             task.add_done_callback(_report)
             self.background.append(task)

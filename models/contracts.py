@@ -14,23 +14,31 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from pydantic_core import PydanticCustomError
 
 from models.fields import (
+    MAX_BODY,
+    MAX_BODY_TEMPLATE,
     MAX_BULK_ITEMS,
     MAX_DELAY,
+    MAX_LOCALES,
     MAX_LOG_PAGE,
     MAX_MUTES,
     MAX_PAGE,
     MAX_SEQ,
     MAX_SEQS,
+    MAX_TITLE,
+    MAX_TITLE_TEMPLATE,
     MAX_TOKEN_TTL_S,
+    MAX_TTL_S,
     MAX_USERS,
     ClockTime,
     Data,
+    Digest,
     Domain,
     EntrySeq,
     Grants,
     IdempotencyKey,
     Locale,
     Name,
+    Schema,
     Seq,
     Text,
     Time,
@@ -92,7 +100,11 @@ class Actor(Message):
 
 
 class NotificationIn(Message):
-    """What a backend says. `priority` defaults to `normal`; times are RFC 3339."""
+    """What a backend says. Times are RFC 3339.
+
+    `priority` and `expires_at` default to what the type says, else to `normal` and to never. `title` and `body` may be
+    left out where the type has templates; what is given is taken as it is.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -110,9 +122,9 @@ class NotificationIn(Message):
 
     to: Audience
     type: TypeName
-    priority: Priority = Priority.NORMAL
-    title: Annotated[Text, StringConstraints(min_length=1, max_length=200)]
-    body: Annotated[Text, StringConstraints(max_length=4_000)] = ""
+    priority: Priority | None = None
+    title: Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TITLE)] | None = None
+    body: Annotated[Text, StringConstraints(max_length=MAX_BODY)] | None = None
     data: Data = Field(default_factory=dict)
     action_url: Url | None = None
     actor: Actor | None = None
@@ -223,8 +235,18 @@ class NotificationCounts(Answer):
     read: int
 
 
+class Wording(Answer):
+    """What a notification says in one language."""
+
+    title: str
+    body: str
+
+
 class NotificationOut(Answer):
-    """A notification as its sender sees it."""
+    """A notification as its sender sees it.
+
+    Who has none of the locales in `texts` is told `title` and `body`; it is null where there is only one text.
+    """
 
     id: UUID
     type: str
@@ -233,6 +255,8 @@ class NotificationOut(Answer):
     to: dict[str, Any]
     title: str
     body: str
+    texts: dict[str, Wording] | None
+    mutable: bool
     data: dict[str, Any]
     action_url: str | None
     actor: dict[str, Any] | None
@@ -257,8 +281,82 @@ class CancelOut(Answer):
     already_read: int
 
 
+class TemplateIn(Message):
+    """How a notification is worded in one language: Liquid, filled in from its `data` and `actor`."""
+
+    title: Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TITLE_TEMPLATE)]
+    body: Annotated[Text, StringConstraints(max_length=MAX_BODY_TEMPLATE)] = ""
+
+
+class TypeIn(Message):
+    """What is said about every notification of a type, so that its senders need not.
+
+    `schema` is a JSON Schema of `data`; `ttl_s` is how many seconds after its time a notification expires; where
+    `mutable` is false, users cannot mute it. Who has none of the templates' locales gets `en`, or the first of them
+    where there is no `en`.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "priority": "high",
+                "schema": {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}},
+                "templates": {
+                    "en": {"title": "{{ n | plural: one: '# parcel', other: '# parcels' }}"},
+                    "uk": {"title": "{{ n | plural: one: '# посилка', few: '# посилки', other: '# посилок' }}"},
+                },
+                "ttl_s": 86400,
+            }
+        },
+    )
+
+    priority: Priority = Priority.NORMAL
+    schema_: Schema | None = Field(default=None, alias="schema")
+    templates: Annotated[dict[Locale, TemplateIn], Field(max_length=MAX_LOCALES)] = Field(default_factory=dict)
+    ttl_s: Annotated[int, Field(strict=True, ge=1, le=MAX_TTL_S)] | None = None
+    mutable: Annotated[bool, Field(strict=True)] = True
+    digest: Digest = None
+
+
+class TypeOut(TypeIn):
+    """A type. Each change is a `version`; what was sent keeps what an earlier one made of it."""
+
+    model_config = ConfigDict(json_schema_extra={})
+
+    type: str
+    version: int
+    updated_at: datetime
+
+
+class TypesQuery(Message):
+    """Which page of the catalogue: types after the name `after`, in the order of names."""
+
+    after: Annotated[str, StringConstraints(max_length=128)] = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = MAX_PAGE
+
+
+class TypeSummary(Answer):
+    """A type without its schema and templates."""
+
+    type: str
+    version: int
+    priority: Priority
+    ttl_s: int | None
+    mutable: bool
+    has_schema: bool
+    locales: list[str]
+    updated_at: datetime
+
+
+class TypesPage(Answer):
+    """Some of the types that the key may write to. `next_after` is null on the last page."""
+
+    types: list[TypeSummary]
+    next_after: str | None
+
+
 class Mutes(Message):
-    """What a user does not want: none of it arrives, except what is critical."""
+    """What a user does not want: none of it arrives, except what is critical or not `mutable`."""
 
     domains: Annotated[list[Domain], Field(max_length=MAX_MUTES)] = Field(default_factory=list)
     types: Annotated[list[TypeName], Field(max_length=MAX_MUTES)] = Field(default_factory=list)

@@ -32,6 +32,14 @@ MAX_TOKEN_TTL_S = 30 * 24 * 3600
 MAX_GRANTS = 100
 MAX_WATCHED = 100
 MAX_MUTES = 200
+MAX_TITLE = 200
+MAX_BODY = 4_000
+MAX_LOCALES = 32
+MAX_TITLE_TEMPLATE = 500
+MAX_BODY_TEMPLATE = 4_000
+MAX_SCHEMA_BYTES = 32 * 1024
+MAX_SCHEMA_DEPTH = 64
+MAX_TTL_S = 10 * 366 * 24 * 3600
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 API_KEY_PREFIX = "bh_"
@@ -97,6 +105,22 @@ def _check_data(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _check_schema(value: dict[str, Any]) -> dict[str, Any]:
+    depth, nul = _walk(value)
+    if depth > MAX_SCHEMA_DEPTH:
+        raise PydanticCustomError("too_deep", "must not nest deeper than {limit} levels", {"limit": MAX_SCHEMA_DEPTH})
+    if nul:
+        raise PydanticCustomError("nul_character", "must not contain the character U+0000")
+    if len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
+        raise PydanticCustomError("too_large", "must not exceed {limit} bytes as JSON", {"limit": MAX_SCHEMA_BYTES})
+    return value
+
+
+def _refuse_digest(value: object) -> None:
+    if value is not None:
+        raise PydanticCustomError("not_supported", "must be null: notifications are not gathered into digests yet")
+
+
 _URL = re.compile(r"^(https?://[^\s/?#\\]+[^\s\\]*|/([^\s/\\][^\s\\]*)?)$")
 
 
@@ -145,6 +169,8 @@ Grant = Annotated[str, StringConstraints(pattern=_GRANT)]
 Grants = Annotated[list[Grant], Field(max_length=MAX_GRANTS)]
 Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
 Data = Annotated[dict[str, Any], AfterValidator(_check_data)]
+Schema = Annotated[dict[str, Any], AfterValidator(_check_schema)]
+Digest = Annotated[None, BeforeValidator(_refuse_digest)]
 Time = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc)]
 Seq = Annotated[int, Field(strict=True, ge=0, le=MAX_SEQ)]
 EntrySeq = Annotated[int, Field(strict=True, ge=1, le=MAX_SEQ)]

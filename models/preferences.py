@@ -43,6 +43,7 @@ class Preferences:
     types: frozenset[str] = frozenset()
     priorities: frozenset[str] = frozenset()
     quiet_hours: QuietHours | None = None
+    locale: str | None = None
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Preferences:
@@ -52,11 +53,12 @@ class Preferences:
         if quiet is not None:
             start, end = time.fromisoformat(quiet["start"]), time.fromisoformat(quiet["end"])
             hours = QuietHours(start, end, ZoneInfo(quiet["time_zone"]), frozenset(quiet["days"]))
-        return cls(frozenset(mutes["domains"]), frozenset(mutes["types"]), frozenset(mutes["priorities"]), hours)
+        domains, types, priorities = (frozenset(mutes[kind]) for kind in ("domains", "types", "priorities"))
+        return cls(domains, types, priorities, hours, body["locale"])
 
-    def muted_by(self, *, domain: str, type_: str, priority: Priority) -> str | None:
+    def muted_by(self, *, domain: str, type_: str, priority: Priority, mutable: bool = True) -> str | None:
         """Return the rule that keeps a notification from the user; None where it is to be delivered."""
-        if priority is Priority.CRITICAL:
+        if priority is Priority.CRITICAL or not mutable:
             return None
         for rule, muted, value in (
             ("domain", self.domains, domain),

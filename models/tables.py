@@ -43,15 +43,18 @@ class Tenant(SQLModel, table=True):
     """The isolation boundary.
 
     `secret` signs its user tokens, `previous_secret` is still believed, and `jwks_url` is where its identity provider
-    publishes keys. All null for the default tenant, which uses the settings.
+    publishes keys. All null for the default tenant, which uses the settings. `require_types`: a notification whose type
+    is not in the catalogue is refused.
     """
 
     __tablename__ = "tenant"
+    __table_args__ = (Index("tenant_require_types", "id", postgresql_where=text("require_types")),)
 
     id: str = Field(primary_key=True, sa_type=Text)
     secret: str | None = Field(default=None, sa_type=Text)
     previous_secret: str | None = Field(default=None, sa_type=Text)
     jwks_url: str | None = Field(default=None, sa_type=Text)
+    require_types: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     created_at: datetime = _time(default=True, nullable=False)
 
 
@@ -70,8 +73,24 @@ class ApiKey(SQLModel, table=True):
     revoked_at: datetime | None = _time()
 
 
+class CatalogueType(SQLModel, table=True):
+    """What is known of a type, as `models.contracts.TypeIn` has checked it. `body` is null once it is deleted.
+
+    What was accepted does not depend on it: a notification holds what its type made of it.
+    """
+
+    __tablename__ = "type"
+    __table_args__ = (Index("type_updated", "updated_at"),)
+
+    tenant: str = Field(sa_type=Text, primary_key=True)
+    name: str = Field(sa_type=Text, primary_key=True)
+    version: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
+    body: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))  # in the order given
+    updated_at: datetime = _time(default=True, nullable=False)
+
+
 class Notification(SQLModel, table=True):
-    """What was said. Immutable."""
+    """What was said. Immutable. `texts` is title and body by locale, where its type has several; else null."""
 
     __tablename__ = "notification"
     __table_args__ = (
@@ -92,6 +111,8 @@ class Notification(SQLModel, table=True):
     priority: int = Field(sa_type=SmallInteger)
     title: str = Field(sa_type=Text)
     body: str = Field(sa_type=Text)
+    texts: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    mutable: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
     data: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))  # as it was sent: jsonb writes 1e300 out
     audience: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     actor: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
@@ -245,7 +266,10 @@ class Inbox(SQLModel, table=True):
 
 
 class Delivery(SQLModel, table=True):
-    """One notification in one inbox. The row stays when it is deleted, so that senders' counts stay true."""
+    """One notification in one inbox. The row stays when it is deleted, so that senders' counts stay true.
+
+    `locale` says which of the notification's texts it was delivered with; null: its title and body.
+    """
 
     __tablename__ = "delivery"
     __table_args__ = (
@@ -287,6 +311,7 @@ class Delivery(SQLModel, table=True):
     type: str = Field(sa_type=Text)
     priority: int = Field(sa_type=SmallInteger)
     silent: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    locale: str | None = Field(default=None, sa_type=Text)
     delivered_at: datetime = _time(default=True, nullable=False)
     seen_at: datetime | None = _time()
     read_at: datetime | None = _time()

@@ -79,6 +79,11 @@ def set_jwks_url(database_url: str, tenant: str, url: str | None) -> bool:
     return _changed(database_url, keys.SET_JWKS_URL, tenant, url=url)
 
 
+def set_require_types(database_url: str, tenant: str, *, required: bool) -> bool:
+    """Refuse notifications whose type is not in the catalogue, or take them. False: there is no such tenant."""
+    return _changed(database_url, keys.SET_REQUIRE_TYPES, tenant, required=required)
+
+
 def _changed(database_url: str, statement: str, tenant: str, **parameters: object) -> bool:
     with connect(database_url) as connection:
         return connection.execute(statement, {"tenant": tenant, **parameters}).fetchone() is not None

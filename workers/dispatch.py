@@ -28,6 +28,7 @@ from models.redis_keys import user_key
 from models.states import Priority
 from workers.choose import Deliver, DiscardError, Expire, FanOut, choose
 from workers.withdraw import withdraw_next
+from workers.wording import Wording
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -232,21 +233,36 @@ def _fan_out(connection: Connection, priority: Priority, row: dict[str, Any], au
         "priority": priority.rank,
     }
     everyone = audience.topic is None
+    wording = Wording(row, priority)
     muted, silent = [], []
-    if priority is not Priority.CRITICAL:
+    locales: dict[str, str] = {}
+    if _asks_for_preferences(row, priority):
         found = connection.execute(sql.preferences_of_next(users, everyone=everyone), parameters).fetchall()
         for user, theirs in ((each["user_id"], Preferences.of(orjson.loads(each["body"]))) for each in found):
-            if rule := theirs.muted_by(domain=row["domain"], type_=row["type"], priority=priority):
+            if rule := _muted_by(row, priority, theirs):
                 muted.append({"user_id": user, "rule": rule})
-            elif theirs.is_silent(priority, row["now"]):
+                continue
+            if theirs.is_silent(priority, row["now"]):
                 silent.append(user)
-    parameters |= {"muted": frames.dumps(muted).decode(), "silent": silent}
+            if locale := wording.locale_for(theirs):
+                locales[user] = locale
+    parameters |= {
+        "muted": frames.dumps(muted).decode(),
+        "silent": silent,
+        "locales": frames.dumps(locales).decode(),
+    }
     (became,) = connection.execute(sql.fan_out(users, everyone=everyone), parameters).fetchall()
-    tails = {quiet: frames.item_tail(row, priority, fresh=True, silent=quiet) for quiet in (False, True)}
     due_at, not_to_ring = row["due_at"].timestamp(), frozenset(silent)
     tenant, rank = row["tenant"], priority.rank
     pushes: list[Pushable] = [
-        BroadcastPush(user_key(tenant, user), seq, (unread, unseen), tails[user in not_to_ring], rank, due_at)
+        BroadcastPush(
+            user_key(tenant, user),
+            seq,
+            (unread, unseen),
+            wording.tail(locales.get(user), silent=user in not_to_ring),
+            rank,
+            due_at,
+        )
         for user, seq, unread, unseen in orjson.loads(became["boxes"])
     ]
     return Batch(
@@ -262,15 +278,23 @@ def _fan_out(connection: Connection, priority: Priority, row: dict[str, Any], au
 def _preferences(
     connection: Connection, priority: Priority, claimed: Sequence[dict[str, Any]]
 ) -> dict[tuple[str, str], Preferences]:
-    """Read the preferences of all users of a batch who have any, in one statement; critical ones pass them anyway."""
-    if priority is Priority.CRITICAL:
-        return {}
-    users = {(row["tenant"], user) for row in claimed for user in _named(row)}
+    """Read the preferences of all users of a batch who have any, in one statement, if they decide anything."""
+    asking = (row for row in claimed if _asks_for_preferences(row, priority))
+    users = {(row["tenant"], user) for row in asking for user in _named(row)}
     if not users:
         return {}
     asked = frames.dumps([{"tenant": tenant, "user_id": user} for tenant, user in users]).decode()
     rows = connection.execute(preference_sql.PREFERENCES_OF, {"asked": asked}).fetchall()
     return {(row["tenant"], row["user_id"]): Preferences.of(orjson.loads(row["body"])) for row in rows}
+
+
+def _asks_for_preferences(row: dict[str, Any], priority: Priority) -> bool:
+    """Say whether they decide anything: critical ones pass them, and only those with several texts ask for a locale."""
+    return priority is not Priority.CRITICAL or row["texts"] is not None
+
+
+def _muted_by(row: dict[str, Any], priority: Priority, theirs: Preferences) -> str | None:
+    return theirs.muted_by(domain=row["domain"], type_=row["type"], priority=priority, mutable=row["mutable"])
 
 
 def _named(row: dict[str, Any]) -> Sequence[str]:
@@ -299,18 +323,18 @@ def _plan(
             break
         plan.positions.append(row["position"])
         plan.dispatched += 1
-        tail = frames.item_tail(row, priority, fresh=True, silent=False)
+        wording = Wording(row, priority)
         accepted_at = row["due_at"].timestamp()
         for user in chosen.users:
             box = (row["tenant"], user)
             theirs = preferences.get(box, _NONE)
-            if rule := theirs.muted_by(domain=row["domain"], type_=row["type"], priority=priority):
+            if rule := _muted_by(row, priority, theirs):
                 plan.suppressions.append({"notification_id": row["id"], "user_id": user, "rule": rule})
                 continue
             silent = theirs.is_silent(priority, row["now"])
+            locale = wording.locale_for(theirs)
             nth[box] += 1
-            mine = frames.item_tail(row, priority, fresh=True, silent=True) if silent else tail
-            plan.entries.setdefault(box, []).append((mine, accepted_at))
+            plan.entries.setdefault(box, []).append((wording.tail(locale, silent=silent), accepted_at))
             plan.rows.append(
                 {
                     "tenant": row["tenant"],
@@ -320,6 +344,7 @@ def _plan(
                     "domain": row["domain"],
                     "type": row["type"],
                     "silent": silent,
+                    "locale": locale,
                 }
             )
     return plan

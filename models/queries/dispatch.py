@@ -29,7 +29,7 @@ WITH due AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 )
 SELECT o.position, o.attempts, o.due_at, o.withdraws, now() AS now, n.id::text AS id,
-       n.tenant, n.type, n.domain, n.title, n.body, n.data::text AS data,
+       n.tenant, n.type, n.domain, n.title, n.body, n.texts, n.mutable, n.data::text AS data,
        n.audience, n.actor::text AS actor, n.action_url, n.collapse_key, n.expires_at, n.created_at
 FROM due o
 CROSS JOIN LATERAL (SELECT * FROM notification WHERE id = o.notification_id LIMIT 1) n
@@ -40,7 +40,8 @@ ORDER BY o.due_at, o.position
 DELIVER = """
 WITH input AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS r(
-        tenant text, user_id text, nth int, notification_id uuid, domain text, type text, silent boolean)
+        tenant text, user_id text, nth int, notification_id uuid, domain text, type text, silent boolean,
+        locale text)
 ), per_user AS MATERIALIZED (
     SELECT tenant, user_id, count(*) AS n FROM input GROUP BY tenant, user_id
 ), bumped AS (
@@ -52,8 +53,8 @@ WITH input AS MATERIALIZED (
         unseen = i.unseen + excluded.unseen
     RETURNING i.id, i.tenant, i.user_id, i.last_seq, i.unread, i.unseen
 ), delivered AS (
-    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent)
-    SELECT b.id, b.last_seq - p.n + r.nth, r.notification_id, r.domain, r.type, %(priority)s, r.silent
+    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent, locale)
+    SELECT b.id, b.last_seq - p.n + r.nth, r.notification_id, r.domain, r.type, %(priority)s, r.silent, r.locale
     FROM input r
     JOIN per_user p USING (tenant, user_id)
     JOIN bumped b USING (tenant, user_id)
@@ -112,9 +113,9 @@ WITH chosen AS MATERIALIZED ({_next_users(limit, everyone=everyone)}
     SET last_seq = i.last_seq + 1, unread = i.unread + 1, unseen = i.unseen + 1
     RETURNING i.id, i.user_id, i.last_seq, i.unread, i.unseen
 ), delivered AS (
-    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent)
+    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent, locale)
     SELECT id, last_seq, %(id)s::uuid, %(domain)s, %(type)s, %(priority)s,
-           user_id IN (SELECT unnest(%(silent)s::text[]))
+           user_id IN (SELECT unnest(%(silent)s::text[])), %(locales)s::jsonb ->> user_id
     FROM bumped
 ), suppressed AS (
     INSERT INTO suppression (notification_id, user_id, rule)

@@ -2,7 +2,9 @@
 
 from models.states import Action, ListStatus
 
-_CONTENT = """n.id::text AS id, n.type, n.domain, n.priority, n.title, n.body, n.data::text AS data,
+_CONTENT = """n.id::text AS id, n.type, n.domain, n.priority,
+       CASE WHEN d.locale IS NULL THEN n.title ELSE n.texts -> d.locale ->> 'title' END AS title,
+       CASE WHEN d.locale IS NULL THEN n.body ELSE n.texts -> d.locale ->> 'body' END AS body, n.data::text AS data,
        n.action_url, n.actor::text AS actor, n.collapse_key, n.created_at, n.expires_at"""
 
 HEADS = """

@@ -5,12 +5,13 @@ WITH input AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS r(
         ord int, id uuid, tenant text, type text, domain text, priority smallint, title text, body text, data json,
         audience jsonb, actor jsonb, action_url text, collapse_key text, deliver_at timestamptz,
-        expires_at timestamptz, idempotency_key text, body_hash text)
+        expires_at timestamptz, idempotency_key text, body_hash text, texts jsonb, mutable boolean)
 ), written AS (
     INSERT INTO notification (id, tenant, type, domain, priority, title, body, data, audience, actor, action_url,
-                              collapse_key, deliver_at, expires_at, idempotency_key, body_hash)
+                              collapse_key, deliver_at, expires_at, idempotency_key, body_hash, texts, mutable)
     SELECT id, tenant, type, domain, priority, title, body, data, audience, actor, action_url,
-           collapse_key, deliver_at, expires_at, idempotency_key, decode(body_hash, 'hex')
+           collapse_key, deliver_at, expires_at, idempotency_key, decode(body_hash, 'hex'), texts,
+           coalesce(mutable, true)
     FROM input
     ORDER BY tenant, idempotency_key, ord  -- one order for all writers: no deadlock between equal keys
     ON CONFLICT (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
@@ -36,7 +37,8 @@ CROSS JOIN LATERAL (
 """
 
 GET_NOTIFICATION = """
-SELECT n.id::text, n.type, n.domain, n.priority, n.audience, n.title, n.body, n.data, n.action_url, n.actor,
+SELECT n.id::text, n.type, n.domain, n.priority, n.audience, n.title, n.body, n.texts, n.mutable, n.data,
+       n.action_url, n.actor,
        n.collapse_key, n.deliver_at, n.expires_at, n.created_at,
        o.due_at, o.attempts, p.reason AS parked_reason, p.parked_at,
        b.started_at, b.done_at, s.suppressed, s.rules,

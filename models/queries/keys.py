@@ -7,7 +7,8 @@ INSERT INTO tenant (id, secret) VALUES (%(tenant)s, %(secret)s) ON CONFLICT (id)
 GET_TENANT = "SELECT id, secret, previous_secret, jwks_url FROM tenant WHERE id = %(tenant)s"
 
 LIST_TENANTS = """
-SELECT id, jwks_url, previous_secret IS NOT NULL AS in_rotation, created_at FROM tenant ORDER BY created_at, id
+SELECT id, jwks_url, previous_secret IS NOT NULL AS in_rotation, require_types, created_at
+FROM tenant ORDER BY created_at, id
 """
 
 ROTATE_IF_OWN = """
@@ -18,6 +19,8 @@ RETURNING id
 END_ROTATION = "UPDATE tenant SET previous_secret = NULL WHERE id = %(tenant)s RETURNING id"
 
 SET_JWKS_URL = "UPDATE tenant SET jwks_url = %(url)s WHERE id = %(tenant)s RETURNING id"
+
+SET_REQUIRE_TYPES = "UPDATE tenant SET require_types = %(required)s WHERE id = %(tenant)s RETURNING id"
 
 _COLUMNS = "id, name, scopes, domains, created_at, revoked_at"
 

@@ -1,4 +1,4 @@
-"""`tenants list|rotate-secret|end-rotation|set-jwks`: how tenants sign tokens, straight in the database."""
+"""`tenants list|rotate-secret|end-rotation|set-jwks|require-types`: settings of tenants, straight in the database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from models.tenants import DEFAULT_TENANT
 from ops.commands.database_errors import say_database_errors
 from ops.running_stack import find_stack
 
-tenants = typer.Typer(help="Tenants, and how their user tokens are signed.", no_args_is_help=True)
+tenants = typer.Typer(
+    help="Tenants: how their user tokens are signed, and which types they take.", no_args_is_help=True
+)
 
 Tenant = Annotated[str, typer.Argument(help="The tenant's name")]
 
@@ -26,7 +28,8 @@ def list_all() -> None:
     for row in rows:
         rotation = "  two secrets" if row["in_rotation"] else ""
         jwks = f"  keys from {row['jwks_url']}" if row["jwks_url"] else ""
-        typer.echo(f"{row['id']}  since {row['created_at']:%Y-%m-%d}{rotation}{jwks}")
+        types = "  registered types only" if row["require_types"] else ""
+        typer.echo(f"{row['id']}  since {row['created_at']:%Y-%m-%d}{rotation}{jwks}{types}")
 
 
 @tenants.command()
@@ -52,6 +55,22 @@ def set_jwks(
         raise typer.BadParameter(message, param_hint="URL")
     done = of_tenants.set_jwks_url(_database_url(tenant), tenant, url or None)
     _say_outcome(done, f"{tenant} believes {url or 'no provider'}.", tenant)
+
+
+@tenants.command()
+def require_types(
+    tenant: Tenant,
+    *,
+    off: Annotated[bool, typer.Option("--off", help="Take all types again")] = False,
+) -> None:
+    """Refuse notifications whose type is not in the tenant's catalogue; every process knows within a second."""
+    database_url = find_stack().need("database_url")
+    with say_database_errors():
+        done = of_tenants.set_require_types(database_url, tenant, required=not off)
+    if not done:
+        typer.echo(f"There is no tenant {tenant!r}; `keys create --tenant {tenant}` makes one.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{tenant} takes {'all types' if off else 'the types in its catalogue only'}.")
 
 
 def _database_url(tenant: str) -> str:

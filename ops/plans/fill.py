@@ -35,6 +35,7 @@ BIG_TABLES = (
     "preference",
     "withdrawal",
     "expiry",
+    "type",
 )
 DEEP_ROOM = "tasks:board:deep"
 TOPIC = "blog:post:7"
@@ -211,6 +212,14 @@ SELECT id, 'expired', 1 FROM planned WHERE g %% 3 = 0
 UNION ALL SELECT %(wide)s, 'expired', 0
 """
 
+_TYPES = """
+INSERT INTO type (tenant, name, body, updated_at)
+SELECT %(tenant)s, 'shop.order.' || g,
+       '{"priority": "normal", "schema": null, "templates": {}, "ttl_s": null, "mutable": true, "digest": null}',
+       now() - g * interval '1 min'
+FROM generate_series(1, %(inboxes)s) AS g
+"""
+
 # As many rooms as inboxes, a few events each; the deep one has a hundredth of all deliveries and is due to be trimmed.
 _ROOMS = """
 INSERT INTO room (tenant, name, last_seq, floor_seq, keep_events, keep_s, trim_at)
@@ -243,6 +252,7 @@ _STEPS = {
     "preference": _PREFERENCES,
     "expiry": _EXPIRIES,
     "withdrawal": _WITHDRAWALS,
+    "type": _TYPES,
     "room": _ROOMS,
     "room_event": _ROOM_EVENTS,
     "identities": "SELECT setval(pg_get_serial_sequence('inbox', 'id'), %(inboxes)s + 2)",

@@ -17,6 +17,7 @@ from ops.plans.inbox_statements import acting, reading
 from ops.plans.room_statements import of_rooms
 from ops.plans.statement import Hot
 from ops.plans.topic_statements import of_topics
+from ops.plans.type_statements import of_types
 from ops.plans.withdraw_statements import of_withdrawals
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def hot_statements(size: Size, sample: Sample) -> list[Hot]:
         *of_rooms(size),
         *of_topics(),
         *of_withdrawals([notification_id for _, notification_id in sample.batch]),
+        *of_types(),
     ]
 
 

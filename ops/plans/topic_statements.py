@@ -71,6 +71,7 @@ def of_topics() -> Iterator[Hot]:
                     "position": 1,
                     "muted": orjson.dumps([{"user_id": "u_1", "rule": "it is muted"}]).decode(),
                     "silent": ["u_2"],
+                    "locales": orjson.dumps({"u_3": "uk"}).decode(),
                 },
                 writes=True,
             )

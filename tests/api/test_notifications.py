@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -303,13 +304,15 @@ async def test_one_value_that_postgres_refuses_does_not_fail_its_neighbours(
     settings: Settings, connection: Connection
 ) -> None:
     from api.ingest import Draft, Ingest, Outcome  # noqa: PLC0415
+    from api.resolve import resolve  # noqa: PLC0415
     from api.resources import Resources  # noqa: PLC0415
     from models.contracts import NotificationIn  # noqa: PLC0415
 
     resources = Resources.build(settings)
     await resources.database.open()
     ingest: Ingest = resources.ingest
-    drafts = [Draft.of("default", NotificationIn.model_validate(notification(title=str(n))), None) for n in range(3)]
+    said = [NotificationIn.model_validate(notification(title=str(n))) for n in range(3)]
+    drafts = [Draft.of("default", each, None, resolve(each, None, datetime.now(UTC))) for each in said]
     drafts[1].row["title"] = None
     results = await ingest.accept(drafts)
     await resources.database.close()

@@ -93,6 +93,16 @@ def test_a_tenants_provider_is_set_and_removed(found: CliRunner) -> None:
     assert found.invoke(app, ["tenants", "set-jwks", "acme", "http://id.example.com"]).exit_code == 2
 
 
+def test_a_tenant_takes_registered_types_only_and_then_all_again(found: CliRunner) -> None:
+    found.invoke(app, ["keys", "create", "--tenant", "default"])
+    assert "catalogue only" in found.invoke(app, ["tenants", "require-types", "default"]).stdout
+    assert "registered types only" in found.invoke(app, ["tenants", "list"]).stdout
+    assert "all types" in found.invoke(app, ["tenants", "require-types", "default", "--off"]).stdout
+    assert "registered types only" not in found.invoke(app, ["tenants", "list"]).stdout
+    nowhere = found.invoke(app, ["tenants", "require-types", "nowhere"])
+    assert (nowhere.exit_code, "keys create --tenant nowhere" in nowhere.output) == (1, True)
+
+
 def test_a_wrong_tenant_is_refused(found: CliRunner) -> None:
     assert found.invoke(app, ["keys", "create", "--tenant", "No Good"]).exit_code == 2
 

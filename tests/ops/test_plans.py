@@ -21,6 +21,7 @@ from models.queries import recover as recover_sql
 from models.queries import revocations as revocations_sql
 from models.queries import rooms as rooms_sql
 from models.queries import topics as topics_sql
+from models.queries import types as types_sql
 from models.queries import withdraw as withdraw_sql
 from models.states import Action, ListStatus, Priority
 from ops.__main__ import app
@@ -52,6 +53,7 @@ COLD = {
     *("keys.ENSURE_TENANT", "keys.CREATE_KEY", "keys.LIST_KEYS", "keys.LIST_ALL_KEYS", "keys.REVOKE_KEY_IF_LIVE"),
     *("keys.LIST_TENANTS", "keys.ROTATE_IF_OWN", "keys.END_ROTATION", "keys.SET_JWKS_URL"),
     "withdraw.NOTE_RECALL",  # the same
+    "keys.SET_REQUIRE_TYPES",
     *("recover.LIST_PARKED", "recover.REPLAY_PARKED"),  # an operator waits for them, and for those of keys
 }
 BULK = "/v1/notifications/bulk"
@@ -219,6 +221,7 @@ def test_every_statement_of_the_product_is_looked_at_or_is_known_to_be_cold(conn
         topics_sql,
         preferences_sql,
         withdraw_sql,
+        types_sql,
     )
     unknown = {
         f"{module.__name__}.{name}"

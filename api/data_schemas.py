@@ -1,0 +1,127 @@
+"""JSON Schemas of `data`: checked when a type is put, so that checking data by them is bounded and needs no network.
+
+Patterns are matched in linear time. A schema refers to parts of itself only, and never in a circle, so that it could be
+written out in full; how long it would then be bounds what a validation costs.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import jsonschema_rs
+
+from models.errors import FieldError, ValidationFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_PATTERNS = jsonschema_rs.RegexOptions(size_limit=256 * 1024, dfa_size_limit=2 * 1024 * 1024)
+_MOST_PARTS = 1_000
+_MOST_ERRORS = 50
+_LONGEST_DETAIL = 300
+_ELSEWHERE = ("$dynamicRef", "$recursiveRef")
+_ONE = frozenset(
+    ("additionalItems", "additionalProperties", "contains", "contentSchema", "if", "then", "else", "items")
+)
+_ONE |= {"not", "propertyNames", "unevaluatedItems", "unevaluatedProperties"}
+_SEVERAL = frozenset(("allOf", "anyOf", "oneOf", "prefixItems", "items"))
+_NAMED = frozenset(("properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions"))
+
+
+class DataSchema:
+    """A compiled schema."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        """Raise `ValidationFailedError` with pointers under `/schema` where it cannot be used."""
+        _Extent(schema).require_bounded()
+        try:
+            self._validator = jsonschema_rs.validator_for(
+                schema, pattern_options=_PATTERNS, offline=True, mask="This value"
+            )
+        except jsonschema_rs.ValidationError as error:
+            raise _refused(_pointer("/schema", error.instance_path), "bad_schema", _said(error)) from error
+
+    def require_valid(self, data: dict[str, Any]) -> None:
+        """Raise `ValidationFailedError` with pointers under `/data`."""
+        if self._validator.is_valid(data):
+            return
+        errors = tuple(
+            FieldError(_pointer("/data", error.instance_path), error.kind.name, error.message[:_LONGEST_DETAIL])
+            for error in islice(self._validator.iter_errors(data), _MOST_ERRORS)
+        )
+        raise ValidationFailedError(errors=errors)
+
+
+class _Extent:
+    """How long a schema is with all its references written out."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._root = schema
+        self._parts: dict[int, int] = {}  # by the identity of a part, which the root keeps alive
+        self._within: set[int] = set()
+
+    def require_bounded(self) -> None:
+        """Raise `ValidationFailedError`."""
+        if self._length(self._root, "/schema") > _MOST_PARTS:
+            detail = f"The schema must not have more than {_MOST_PARTS} parts, with every $ref written out"
+            raise _refused("/schema", "schema_too_long", detail)
+
+    def _length(self, part: object, at: str) -> int:
+        if not isinstance(part, dict):
+            return 1
+        known = self._parts.get(id(part))
+        if known is None:
+            if id(part) in self._within:
+                raise _refused(at, "circular_ref", "A schema must not contain itself; write out how deep data may nest")
+            self._within.add(id(part))
+            known = 1 + sum(self._length(below, where) for below, where in self._below(part, at))
+            self._within.remove(id(part))
+            self._parts[id(part)] = known
+        return known
+
+    def _below(self, part: dict[str, Any], at: str) -> Iterator[tuple[object, str]]:
+        for keyword, value in part.items():
+            where = _pointer(at, [keyword])
+            if keyword in _ELSEWHERE:
+                raise _refused(where, "bad_ref", "Use $ref with a place in this schema, such as #/$defs/address")
+            if keyword == "$ref":
+                yield self._target(value, where), where
+            elif keyword in {"$id", "id"} and isinstance(value, str) and part is not self._root:
+                raise _refused(where, "bad_id", f"Only the schema as a whole may have an {keyword}")
+            elif keyword in _SEVERAL and isinstance(value, list):
+                yield from ((below, _pointer(where, [nth])) for nth, below in enumerate(value))
+            elif keyword in _NAMED and isinstance(value, dict):
+                yield from ((below, _pointer(where, [name])) for name, below in value.items())
+            elif keyword in _ONE:
+                yield value, where
+
+    def _target(self, reference: object, at: str) -> object:
+        """Return what `#` or `#/…` refers to."""
+        if not isinstance(reference, str) or (reference != "#" and not reference.startswith("#/")):
+            detail = "A $ref must lead to a place in this schema, such as #/$defs/address; nothing is fetched"
+            raise _refused(at, "remote_ref", detail)
+        found: Any = self._root
+        for step in reference.split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+                found = found[int(name)]
+            elif isinstance(found, dict) and name in found:
+                found = found[name]
+            else:
+                raise _refused(at, "bad_ref", f"There is nothing at {reference[:100]} in this schema")
+        return found
+
+
+def _said(error: jsonschema_rs.ValidationError) -> str:
+    if error.message.endswith('is not a "regex"'):
+        return "Is not a pattern that can be matched in linear time: no look-around, no back reference, no huge counts"
+    return error.message[:_LONGEST_DETAIL]
+
+
+def _pointer(start: str, path: Sequence[str | int]) -> str:
+    return start + "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
+
+
+def _refused(pointer: str, code: str, detail: str) -> ValidationFailedError:
+    return ValidationFailedError(errors=(FieldError(pointer, code, detail),))

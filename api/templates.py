@@ -1,0 +1,241 @@
+"""Templates of titles and bodies: Liquid, with no way out of the data that they are filled in from.
+
+There are a few tags, no includes, no ranges, and the filters of `api.template_filters`; names are looked up in JSON,
+and never in Python's objects. Loops run over lists of the data, and all templates that are filled in for one
+notification share an `Allowance` of work, so that no data makes them run for longer than a moment.
+
+Where a template has markup in it, a client is going to show it as HTML: what is filled in is then escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from babel import Locale, UnknownLocaleError
+from liquid import Environment, FalsyStrictUndefined, RenderContext
+from liquid.builtin import content, illegal, output
+from liquid.builtin.expressions import FilteredExpression, Path
+from liquid.builtin.expressions.primitive import RangeLiteral
+from liquid.builtin.tags import assign_tag, case_tag, comment_tag, for_tag, if_tag, inline_comment_tag, unless_tag
+from liquid.exceptions import LiquidError, OutputStreamLimitError, ResourceLimitError, UndefinedError
+from liquid.output import LimitedStringIO
+from liquid.stringify import to_liquid_string
+from liquid.undefined import StrictUndefined
+from liquid.utils import ReadOnlyChainMap
+
+from api.template_filters import LONGEST_RESULT, filters, plural_categories
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from liquid.ast import Node
+    from liquid.builtin.expressions.filtered import Filter
+    from liquid.expression import Expression
+    from liquid.template import BoundTemplate
+    from liquid.token import Token
+
+
+class _OutputNode(output.OutputNode):
+    """Writes a text or a number; Python's notation of lists and objects is for nobody to read."""
+
+    def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
+        value = self.expression.evaluate(context)
+        if isinstance(value, dict | list | tuple):
+            _refuse(f"{self.expression} is a list or an object; name a value in it, or use join", self.token)
+        return buffer.write(to_liquid_string(value, context.autoescape))
+
+
+class _Output(output.Output):
+    node_class = _OutputNode
+
+
+_TAGS = (
+    content.Literal,
+    _Output,
+    illegal.Illegal,
+    assign_tag.AssignTag,
+    case_tag.CaseTag,
+    comment_tag.CommentTag,
+    inline_comment_tag.InlineCommentTag,
+    for_tag.ForTag,
+    for_tag.BreakTag,
+    for_tag.ContinueTag,
+    if_tag.IfTag,
+    unless_tag.UnlessTag,
+)
+_MARKUP = re.compile(r"<[a-zA-Z/!]")
+_MOST_WORK = 250_000  # characters of templates to work through, again in each round of a loop: some 0.1 s
+_CHARACTERS_PER_STEP = 32  # of a value, that a filter works through in the time of one of a template
+_TOO_LONG = "it becomes longer than {} characters on this data; use truncate"
+_LARGEST = 2**63  # as far as JSON goes here
+_MOST_ENVIRONMENTS = 1_000
+
+
+class TemplateError(Exception):
+    """A template cannot be used, or cannot be filled in from this data. The text is for whoever wrote it."""
+
+
+class Allowance:
+    """How much work may still be done for one notification."""
+
+    def __init__(self, work: int = _MOST_WORK) -> None:
+        self._left = work
+
+    def spend(self, work: int) -> None:
+        """Raise where it is used up."""
+        self._left -= work
+        if self._left < 0:
+            msg = "it is too much work on this data; let its loops run over less, or shorten it"
+            raise ResourceLimitError(msg, token=None)
+
+
+class Template:
+    """A template that is ready to be filled in."""
+
+    def __init__(self, source: str, locale: str, *, html: bool) -> None:
+        """Raise `TemplateError` where it is not one."""
+        self._length = len(source)
+        try:
+            self._parsed = _environment(locale, html=html).from_string(source)
+            _check(self._parsed, plural_categories(Locale.parse(locale, sep="-")))
+        except (LiquidError, RecursionError) as error:
+            if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+                msg = "it nests too deep"
+                raise TemplateError(msg) from error
+            raise TemplateError(_said(error)) from error
+
+    def fill_in(self, data: Mapping[str, Any], allowance: Allowance, most: int) -> str:
+        """Return its text of at most `most` characters. Raises `TemplateError`."""
+        buffer = LimitedStringIO(limit=4 * most)  # in bytes
+        try:
+            allowance.spend(self._length)
+            self._parsed.render_with_context(_Context(self._parsed, data, allowance, self._length), buffer)
+        except OutputStreamLimitError as error:
+            raise TemplateError(_TOO_LONG.format(most)) from error
+        except LiquidError as error:
+            raise TemplateError(_said(error)) from error
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+            msg = f"it cannot work with this data: {error}"
+            raise TemplateError(msg) from error
+        text = buffer.getvalue().strip()
+        if len(text) > most:
+            raise TemplateError(_TOO_LONG.format(most))
+        return text
+
+
+def has_markup(source: str) -> bool:
+    """Say whether a template is going to be shown as HTML."""
+    return bool(_MARKUP.search(source))
+
+
+def require_known(locale: str) -> None:
+    """Raise `TemplateError` where Unicode's CLDR does not know a canonical language tag."""
+    try:
+        Locale.parse(locale, sep="-")
+    except (UnknownLocaleError, ValueError) as error:
+        msg = f"{locale} is not a locale that Unicode's CLDR knows; use one such as uk or pt-BR"
+        raise TemplateError(msg) from error
+
+
+class _Environment(Environment):
+    """Knows our tags and filters, and no others. Has no loader, so that there is nothing to include."""
+
+    def __init__(self, locale: Locale, *, html: bool) -> None:
+        self._locale = locale
+        super().__init__(undefined=FalsyStrictUndefined, autoescape=html)
+
+    def setup_tags_and_filters(self, *, extra: bool = False) -> None:  # noqa: ARG002  # there are none
+        for tag in _TAGS:
+            self.add_tag(tag)
+        for name, function in filters(self._locale).items():
+            self.add_filter(name, function)
+
+
+@lru_cache(_MOST_ENVIRONMENTS)
+def _environment(locale: str, *, html: bool) -> _Environment:
+    return _Environment(Locale.parse(locale, sep="-"), html=html)
+
+
+class _Context(RenderContext):
+    """Looks names up in the data alone, and counts what is done."""
+
+    def __init__(self, template: BoundTemplate, data: Mapping[str, Any], allowance: Allowance, length: int) -> None:
+        super().__init__(template, globals=data)
+        self.scope = ReadOnlyChainMap(self.locals, data)  # no clock and no counters
+        self._allowance = allowance
+        self._length = length
+
+    def raise_for_loop_limit(self, length: int = 1) -> None:
+        self._allowance.spend(length * self._length)
+
+    def filter(self, name: str, token: Token | None) -> Callable[..., object]:
+        function = super().filter(name, token)
+
+        def bounded(value: object, *args: object, **forms: object) -> object:
+            if name != "default":
+                for each in (value, *args, *forms.values()):
+                    if isinstance(each, StrictUndefined):
+                        raise UndefinedError(each.msg, token=token)
+            try:
+                result = function(value, *args, **forms)
+            except TypeError as error:
+                msg = f"{name} does not take these arguments"
+                raise LiquidError(msg, token=token) from error
+            if isinstance(result, str):
+                self._allowance.spend(len(result) // _CHARACTERS_PER_STEP)
+            too_long = isinstance(result, str) and len(result) > LONGEST_RESULT
+            if too_long or (isinstance(result, int) and abs(result) > _LARGEST):
+                msg = f"the result of {name} is too large"
+                raise ResourceLimitError(msg, token=token)
+            return result
+
+        return bounded
+
+
+def _check(template: BoundTemplate, categories: frozenset[str]) -> None:
+    """Raise `LiquidError` for what would fail on any data, or must not be."""
+    nodes: list[Node] = list(template.nodes)
+    context = RenderContext(template)
+    while nodes:
+        node = nodes.pop()
+        nodes.extend(node.children(context))
+        _check_expressions(node.expressions(), template, categories)
+
+
+def _check_expressions(expressions: Iterable[Expression], template: BoundTemplate, categories: frozenset[str]) -> None:
+    waiting = list(expressions)
+    while waiting:
+        expression = waiting.pop()
+        waiting.extend(expression.children())
+        if isinstance(expression, RangeLiteral):
+            _refuse("there are no ranges; loop over a list of the data", expression.token)
+        if isinstance(expression, Path) and any(isinstance(step, str) and step[:2] == "__" for step in expression.path):
+            _refuse(f"{expression} is no name of a value in the data", expression.token)
+        if isinstance(expression, FilteredExpression):
+            for each in expression.filters or ():
+                _check_filter(each, template, categories)
+
+
+def _check_filter(used: Filter, template: BoundTemplate, categories: frozenset[str]) -> None:
+    if used.name not in template.env.filters:
+        _refuse(f"there is no filter {used.name}; there are {', '.join(sorted(template.env.filters))}", used.token)
+    if used.name == "plural":
+        forms = {getattr(each, "name", None) for each in used.args}
+        if "other" not in forms or not forms <= categories:
+            known = ", ".join(sorted(categories))
+            _refuse(f"plural takes a form for other, and in this locale for any of {known}", used.token)
+
+
+def _refuse(message: str, token: Token) -> NoReturn:
+    raise LiquidError(message, token=token)
+
+
+def _said(error: LiquidError) -> str:
+    """Return what is wrong, and where."""
+    where = error.context()
+    message = f"{error.message}"
+    if message.startswith("unexpected tag"):
+        message += "; there are assign, case, comment, for, if and unless, with what belongs to them"
+    return f"{message} (line {where[0]}, column {where[1] + 1})" if where else message
