@@ -136,7 +136,7 @@ class NotificationIn(Message):
     @classmethod
     def _within_a_year(cls, deliver_at: datetime | None) -> datetime | None:
         if deliver_at is not None and deliver_at - datetime.now(UTC) > MAX_DELAY:
-            raise PydanticCustomError("too_far_ahead", "deliver_at may be a year ahead at most; schedule it later")
+            raise PydanticCustomError("too_far_ahead", "must be a year ahead at most; schedule it later")
         return deliver_at
 
     @model_validator(mode="after")

@@ -147,5 +147,12 @@ def in_a_while(days: int = 300) -> str:
     return (datetime.now(UTC) + timedelta(days=days)).isoformat()
 
 
+def quiet_now() -> dict[str, str]:
+    """Quiet hours that have begun and are not over for an hour, whenever the test runs."""
+    now = datetime.now(UTC)
+    begun, over = (f"{now + timedelta(hours=hours):%H:%M}" for hours in (-1, 1))
+    return {"start": begun, "end": over, "time_zone": "Etc/UTC"}
+
+
 def notification(user: str = "u_1", **changes: Any) -> dict[str, Any]:
     return {"to": {"user": user}, "type": "shop.order.shipped", "title": "Order 42 is on its way", **changes}

@@ -16,7 +16,7 @@ from models.states import Priority
 from tests.api.test_notifications import problem
 from tests.api.test_topics import changed, look
 from tests.api.test_users import bearing
-from tests.conftest import as_user, nobody, notification
+from tests.conftest import as_user, nobody, notification, quiet_now
 from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 OWN = "/v1/preferences"
 NOBODYS = {"mutes": {"domains": [], "types": [], "priorities": []}, "quiet_hours": None, "locale": None}
-ALWAYS_QUIET = {"start": "00:00", "end": "23:59", "time_zone": "Etc/UTC"}
 EVERY_DAY = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
@@ -142,7 +141,7 @@ async def test_numbers_stay_without_gaps_around_what_is_muted(backend: httpx.Asy
 
 
 async def test_in_quiet_hours_it_arrives_and_does_not_ring(backend: httpx.AsyncClient, worker: Resources) -> None:
-    await set_for(backend, quiet_hours=ALWAYS_QUIET)
+    await set_for(backend, quiet_hours=quiet_now())
     found = await send(backend, worker, to={"users": ["u_1", "u_2"]})
     assert (found["counts"]["recipients"], found["counts"]["suppressed"]) == (2, 0)
     await send(backend, worker, to={"users": ["u_1", "u_2"]}, priority="critical")
@@ -160,7 +159,7 @@ async def test_a_broadcast_heeds_everybodys_preferences(
     for user in users[::5]:
         await set_for(backend, user, mutes={"domains": ["shop"]})
     for user in users[1::5]:
-        await set_for(backend, user, quiet_hours=ALWAYS_QUIET)
+        await set_for(backend, user, quiet_hours=quiet_now())
     await set_for(backend, "somebody_else", mutes={"domains": ["shop"]})
     found = await send(backend, worker, to={"topic": "blog:post:7"})
     assert (found["counts"]["recipients"], found["counts"]["suppressed"]) == (20, 5)
@@ -215,8 +214,8 @@ async def test_backends_need_the_scope_and_see_their_own_tenant(backend: httpx.A
         ({"quiet_hours": {"start": "07:00", "end": "07:00", "time_zone": "Etc/UTC"}}, "/quiet_hours"),
         ({"quiet_hours": {"start": "22:00", "end": "07:00", "time_zone": "Europe/Nowhere"}}, "/quiet_hours/time_zone"),
         ({"quiet_hours": {"start": "22:00", "end": "07:00", "time_zone": "../etc"}}, "/quiet_hours/time_zone"),
-        ({"quiet_hours": {**ALWAYS_QUIET, "days": []}}, "/quiet_hours/days"),
-        ({"quiet_hours": {**ALWAYS_QUIET, "days": ["someday"]}}, "/quiet_hours/days/0"),
+        ({"quiet_hours": {**quiet_now(), "days": []}}, "/quiet_hours/days"),
+        ({"quiet_hours": {**quiet_now(), "days": ["someday"]}}, "/quiet_hours/days/0"),
         ({"locale": "not a locale"}, "/locale"),
         ({"colour": "red"}, "/colour"),
     ],
