@@ -79,9 +79,7 @@ def _etag(head: int) -> str:
 
 
 def _item(row: Mapping[str, Any]) -> bytes:
-    return frames.item(
-        row["seq"], frames.item_tail(row, Priority.of_rank(row["priority"]), fresh=False, silent=row["silent"])
-    )
+    return frames.item(row["seq"], frames.delivered_tail(row, fresh=False))
 
 
 @router.get("/counts", response_model=DomainCounts, summary="Count what waits", responses=problems(401, 503))

@@ -28,7 +28,7 @@ def _fragment(text: str | None) -> object:
     return None if text is None else orjson.Fragment(text)
 
 
-def item_tail(row: Mapping[str, Any], priority: Priority, *, fresh: bool, silent: bool) -> bytes:
+def item_tail(row: Mapping[str, Any], priority: Priority, *, fresh: bool, silent: bool, collapsed: int) -> bytes:
     """Return an Item's JSON from behind its `seq`. `fresh`: as it arrived, whatever has become of it since."""
     return dumps(
         {
@@ -42,7 +42,7 @@ def item_tail(row: Mapping[str, Any], priority: Priority, *, fresh: bool, silent
             "action_url": row["action_url"],
             "actor": _fragment(row["actor"]),
             "collapse_key": row["collapse_key"],
-            "collapsed": 0,
+            "collapsed": collapsed,
             "silent": silent,
             "created_at": row["created_at"],
             "seen_at": None if fresh else row["seen_at"],
@@ -51,6 +51,12 @@ def item_tail(row: Mapping[str, Any], priority: Priority, *, fresh: bool, silent
             "expires_at": row["expires_at"],
         }
     )[1:]
+
+
+def delivered_tail(row: Mapping[str, Any], *, fresh: bool) -> bytes:
+    """Return the same from a row that holds the delivery, too."""
+    priority = Priority.of_rank(row["priority"])
+    return item_tail(row, priority, fresh=fresh, silent=row["silent"], collapsed=row["collapsed"])
 
 
 def item(seq: int, tail: bytes) -> bytes:
@@ -73,8 +79,7 @@ def entry(row: Mapping[str, Any]) -> bytes:
     """Return one row of the log query as an entry's JSON."""
     if row["action"] is not None:
         return change(row)
-    tail = item_tail(row, Priority.of_rank(row["priority"]), fresh=True, silent=row["silent"])
-    return arrival(row["seq"], tail)
+    return arrival(row["seq"], delivered_tail(row, fresh=True))
 
 
 def counts(unread: int, unseen: int) -> bytes:

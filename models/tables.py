@@ -291,6 +291,15 @@ class Delivery(SQLModel, table=True):
             postgresql_where=text("archived_at IS NOT NULL AND deleted_at IS NULL"),
         ),
         Index(
+            "delivery_collapse",
+            "inbox_id",
+            "type",
+            "collapse_key",
+            postgresql_where=text(
+                "collapse_key IS NOT NULL AND read_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL"
+            ),
+        ),
+        Index(
             "delivery_unread",
             "inbox_id",
             "seq",
@@ -312,6 +321,8 @@ class Delivery(SQLModel, table=True):
     priority: int = Field(sa_type=SmallInteger)
     silent: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     locale: str | None = Field(default=None, sa_type=Text)
+    collapse_key: str | None = Field(default=None, sa_type=Text)
+    collapsed: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})  # how many others it stands for
     delivered_at: datetime = _time(default=True, nullable=False)
     seen_at: datetime | None = _time()
     read_at: datetime | None = _time()

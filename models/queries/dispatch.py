@@ -41,7 +41,7 @@ DELIVER = """
 WITH input AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS r(
         tenant text, user_id text, nth int, notification_id uuid, domain text, type text, silent boolean,
-        locale text)
+        locale text, collapse_key text, collapsed int)
 ), per_user AS MATERIALIZED (
     SELECT tenant, user_id, count(*) AS n FROM input GROUP BY tenant, user_id
 ), bumped AS (
@@ -53,8 +53,10 @@ WITH input AS MATERIALIZED (
         unseen = i.unseen + excluded.unseen
     RETURNING i.id, i.tenant, i.user_id, i.last_seq, i.unread, i.unseen
 ), delivered AS (
-    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent, locale)
-    SELECT b.id, b.last_seq - p.n + r.nth, r.notification_id, r.domain, r.type, %(priority)s, r.silent, r.locale
+    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent, locale, collapse_key,
+                          collapsed)
+    SELECT b.id, b.last_seq - p.n + r.nth, r.notification_id, r.domain, r.type, %(priority)s, r.silent, r.locale,
+           r.collapse_key, r.collapsed
     FROM input r
     JOIN per_user p USING (tenant, user_id)
     JOIN bumped b USING (tenant, user_id)
@@ -73,7 +75,9 @@ _WITH_AN_INBOX = """
       AND created_at <= coalesce((SELECT started_at FROM broadcast WHERE notification_id = %(id)s::uuid), now())"""
 
 
-def _next_users(limit: int, *, everyone: bool) -> str:
+@cache
+def next_users(limit: int, *, everyone: bool) -> str:
+    """Return the statement that names whom `fan_out` delivers to next."""
     return f"""{_WITH_AN_INBOX if everyone else _SUBSCRIBED}
       AND user_id > coalesce((SELECT cursor FROM broadcast WHERE notification_id = %(id)s::uuid), '')
     ORDER BY user_id LIMIT {limit:d}"""
@@ -83,7 +87,7 @@ def _next_users(limit: int, *, everyone: bool) -> str:
 def preferences_of_next(limit: int, *, everyone: bool) -> str:
     """Return the statement that reads the preferences of those whom `fan_out` delivers to next, who have any."""
     return f"""
-WITH chosen AS MATERIALIZED ({_next_users(limit, everyone=everyone)}
+WITH chosen AS MATERIALIZED ({next_users(limit, everyone=everyone)}
 )
 SELECT c.user_id, p.body::text AS body
 FROM chosen c
@@ -101,7 +105,7 @@ def fan_out(limit: int, *, everyone: bool) -> str:
     the first of them got it. The limit is part of the text, as in `claim_due`.
     """
     return f"""
-WITH chosen AS MATERIALIZED ({_next_users(limit, everyone=everyone)}
+WITH chosen AS MATERIALIZED ({next_users(limit, everyone=everyone)}
 ), muted AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(muted)s::json) AS m(user_id text, rule text)
 ), bumped AS (
@@ -113,9 +117,11 @@ WITH chosen AS MATERIALIZED ({_next_users(limit, everyone=everyone)}
     SET last_seq = i.last_seq + 1, unread = i.unread + 1, unseen = i.unseen + 1
     RETURNING i.id, i.user_id, i.last_seq, i.unread, i.unseen
 ), delivered AS (
-    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent, locale)
+    INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent, locale, collapse_key,
+                          collapsed)
     SELECT id, last_seq, %(id)s::uuid, %(domain)s, %(type)s, %(priority)s,
-           user_id IN (SELECT unnest(%(silent)s::text[])), %(locales)s::jsonb ->> user_id
+           user_id IN (SELECT unnest(%(silent)s::text[])), %(locales)s::jsonb ->> user_id,
+           %(collapse_key)s, coalesce((%(collapsed)s::jsonb ->> user_id)::int, 0)
     FROM bumped
 ), suppressed AS (
     INSERT INTO suppression (notification_id, user_id, rule)

@@ -21,11 +21,11 @@ SELECT a.ord, coalesce(i.last_seq, 0) AS head, coalesce(i.floor_seq, 0) AS floor
 FROM json_to_recordset(%(asked)s::json) AS a(ord int, tenant text, user_id text, since bigint, size bigint)
 LEFT JOIN LATERAL (SELECT * FROM inbox WHERE tenant = a.tenant AND user_id = a.user_id LIMIT 1) i ON true
 LEFT JOIN LATERAL (
-    SELECT d.seq, NULL AS action, NULL AS seqs, NULL AS up_to, NULL AS at, d.silent, {_CONTENT}
+    SELECT d.seq, NULL AS action, NULL AS seqs, NULL AS up_to, NULL AS at, d.silent, d.collapsed, {_CONTENT}
     FROM delivery d JOIN notification n ON n.id = d.notification_id
     WHERE d.inbox_id = i.id AND d.seq > a.since AND d.seq <= a.since + a.size AND d.deleted_at IS NULL
     UNION ALL
-    SELECT c.seq, c.action, c.seqs, c.up_to, c.at, NULL,
+    SELECT c.seq, c.action, c.seqs, c.up_to, c.at, NULL, NULL,
            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM inbox_change c
     WHERE c.inbox_id = i.id AND c.seq > a.since AND c.seq <= a.since + a.size
@@ -58,7 +58,7 @@ def list_deliveries(
 SELECT i.id AS inbox, i.last_seq AS head, i.unread, i.unseen, e.*
 FROM inbox i
 LEFT JOIN LATERAL (
-    SELECT d.seq, d.seen_at, d.read_at, d.archived_at, d.silent, {_CONTENT}
+    SELECT d.seq, d.seen_at, d.read_at, d.archived_at, d.silent, d.collapsed, {_CONTENT}
     FROM delivery d JOIN notification n ON n.id = d.notification_id
     WHERE d.inbox_id = i.id AND d.deleted_at IS NULL {" ".join(part for part in filters if part)}
     ORDER BY d.seq DESC

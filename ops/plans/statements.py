@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from models.queries import dispatch, ingest, keys, preferences, presence, receipts, recover, revocations
+from models.queries import collapse, dispatch, ingest, keys, preferences, presence, receipts, recover, revocations
 from ops.plans.fill import MOST_RECIPIENTS, TENANT, WIDE_ID
 from ops.plans.inbox_statements import acting, reading
 from ops.plans.room_statements import of_rooms
@@ -136,6 +136,8 @@ def _dispatching(size: Size, sample: Sample) -> Iterator[Hot]:
             "domain": "shop",
             "type": "shop.order.shipped",
             "silent": False,
+            "collapse_key": None,
+            "collapsed": 0,
         }
         for nth, (_, notification_id) in enumerate(sample.batch)
     ]
@@ -154,6 +156,22 @@ def _dispatching(size: Size, sample: Sample) -> Iterator[Hot]:
             "worker: number the inboxes, write the deliveries, delete what was dispatched",
             dispatch.DELIVER,
             {"rows": _json(rows[chosen]), "priority": _DUE_PRIORITY, "positions": positions},
+            writes=True,
+        )
+    keys = [{**row, "collapse_key": f"order:{nth}"} for nth, row in enumerate(rows)]
+    yield Hot(
+        "lock inboxes of 500",
+        "worker: before what is unread is replaced",
+        collapse.LOCK_OR_CREATE_INBOXES,
+        {"users": _json([{"tenant": TENANT, "user_id": user} for user in {row["user_id"] for row in rows}])},
+        writes=True,
+    )
+    for name, chosen in (("collapse 1", slice(1)), ("collapse 500", slice(None))):
+        yield Hot(
+            name,
+            "worker: take out what is unread of the same key",
+            collapse.COLLAPSE,
+            {"keys": _json(keys[chosen])},
             writes=True,
         )
     position = {"position": sample.batch[0][0]}

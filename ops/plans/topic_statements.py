@@ -60,6 +60,12 @@ def of_topics() -> Iterator[Hot]:
                 next_users,
             )
             yield Hot(
+                f"next {count} of {whose}",
+                "worker: who the next users of a broadcast are",
+                dispatch.next_users(count, everyone=everyone),
+                next_users,
+            )
+            yield Hot(
                 f"fan out {count}, {whose}",
                 "worker: deliver a broadcast to the next users",
                 dispatch.fan_out(count, everyone=everyone),
@@ -71,6 +77,8 @@ def of_topics() -> Iterator[Hot]:
                     "position": 1,
                     "muted": orjson.dumps([{"user_id": "u_1", "rule": "it is muted"}]).decode(),
                     "silent": ["u_2"],
+                    "collapse_key": None,
+                    "collapsed": "{}",
                     "locales": orjson.dumps({"u_3": "uk"}).decode(),
                 },
                 writes=True,

@@ -13,7 +13,7 @@ from models.pages import MAX_PAGE_BYTES, InboxPage
 def row(seq: int | None, length: int = 0, head: int = 10) -> dict[str, Any]:
     names = ("action_url", "actor", "collapse_key", "expires_at", "action", "seqs", "up_to", "at")
     content = {"id": "x", "type": "a.b", "domain": "a", "title": "t", "body": "y" * length, "data": "{}"}
-    box = {"head": head, "floor": 0, "unread": 1, "unseen": 1, "ord": 0, "priority": 2, "silent": False}
+    box = {"head": head, "floor": 0, "unread": 1, "unseen": 1, "ord": 0, "priority": 2, "silent": False, "collapsed": 0}
     return {**box, **content, **dict.fromkeys(names), "seq": seq, "created_at": datetime(2026, 1, 1, tzinfo=UTC)}
 
 

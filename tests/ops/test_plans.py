@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from models.contracts import InboxQuery
 from models.database import connect
+from models.queries import collapse as collapse_sql
 from models.queries import dispatch as dispatch_sql
 from models.queries import inbox as inbox_sql
 from models.queries import ingest as ingest_sql
@@ -222,6 +223,7 @@ def test_every_statement_of_the_product_is_looked_at_or_is_known_to_be_cold(conn
         preferences_sql,
         withdraw_sql,
         types_sql,
+        collapse_sql,
     )
     unknown = {
         f"{module.__name__}.{name}"

@@ -1,0 +1,44 @@
+"""Stage 3, where something has a collapse key: it takes the place of what is unread of the same user, type and key.
+
+Runs before the deliveries are written, in their transaction: what goes is one numbered change for each inbox.
+"""
+
+# Whoever has no inbox yet gets one: there must be something to lock. COLLAPSE sees what was committed before the locks.
+LOCK_OR_CREATE_INBOXES = """
+INSERT INTO inbox AS i (tenant, user_id)
+SELECT tenant, user_id FROM json_to_recordset(%(users)s::json) AS u(tenant text, user_id text)
+ORDER BY tenant, user_id  -- as in DELIVER
+ON CONFLICT (tenant, user_id) DO UPDATE SET last_seq = i.last_seq
+"""
+
+COLLAPSE = """
+WITH old AS MATERIALIZED (
+    SELECT i.id AS inbox_id, k.type, k.collapse_key, d.seq, d.collapsed, d.seen_at IS NULL AS unseen
+    FROM json_to_recordset(%(keys)s::json) AS k(tenant text, user_id text, type text, collapse_key text)
+    CROSS JOIN LATERAL (SELECT id FROM inbox WHERE tenant = k.tenant AND user_id = k.user_id LIMIT 1) i
+    CROSS JOIN LATERAL (
+        SELECT seq, collapsed, seen_at FROM delivery
+        WHERE inbox_id = i.id AND type = k.type AND collapse_key = k.collapse_key
+          AND read_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL
+        ORDER BY seq
+    ) d
+), touched AS (
+    UPDATE delivery d SET deleted_at = now() FROM old WHERE d.inbox_id = old.inbox_id AND d.seq = old.seq
+), per_box AS MATERIALIZED (
+    SELECT inbox_id, array_agg(seq ORDER BY seq) AS seqs, count(*) AS unread, count(*) FILTER (WHERE unseen) AS unseen
+    FROM old GROUP BY inbox_id
+), bumped AS (
+    UPDATE inbox i SET last_seq = i.last_seq + 1, unread = i.unread - p.unread, unseen = i.unseen - p.unseen
+    FROM per_box p WHERE i.id = ANY(ARRAY(SELECT inbox_id FROM per_box)) AND i.id = p.inbox_id
+    RETURNING i.id, i.tenant, i.user_id, i.last_seq, p.seqs
+), noted AS (
+    INSERT INTO inbox_change (inbox_id, seq, action, seqs) SELECT id, last_seq, 'delete', seqs FROM bumped
+    RETURNING inbox_id, at
+), per_key AS (
+    SELECT inbox_id, json_agg(json_build_array(type, collapse_key, n)) AS collapsed
+    FROM (SELECT inbox_id, type, collapse_key, sum(collapsed + 1) AS n FROM old GROUP BY 1, 2, 3) k
+    GROUP BY inbox_id
+)
+SELECT b.tenant, b.user_id, b.last_seq AS seq, 'delete' AS action, b.seqs, NULL::bigint AS up_to, n.at, k.collapsed
+FROM bumped b JOIN noted n ON n.inbox_id = b.id JOIN per_key k ON k.inbox_id = b.id
+"""

@@ -1,0 +1,126 @@
+"""A broadcast's next batch: as many users as fit into one transaction, from behind the last one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from models import frames
+from models.preferences import Preferences
+from models.push import BroadcastPush, Pushable, inbox_push
+from models.queries import dispatch as sql
+from models.redis_keys import user_key
+from workers.collapse import take_places
+from workers.plan import MOST_DELIVERIES, asks_for_preferences, muted_by
+from workers.wording import Wording
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.database import Connection
+    from models.states import Priority
+    from workers.choose import FanOut
+    from workers.plan import Box
+
+_USERS_PER_ROW = 10  # where a batch may claim so many rows: a broadcast is less work for each
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one transaction did; `done` where it was the last."""
+
+    pushes: list[Pushable]
+    suppressed: int
+    done: bool
+
+
+@dataclass(slots=True)
+class _Wishes:
+    """What those users want who have said anything."""
+
+    muted: list[dict[str, str]] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)
+    locales: dict[str, str] = field(default_factory=dict)
+
+
+class FanningOut:
+    """One batch of a claimed row."""
+
+    def __init__(self, connection: Connection, priority: Priority, row: dict[str, Any], audience: FanOut) -> None:
+        self._connection = connection
+        self._priority = priority
+        self._row = row
+        self._wording = Wording(row, priority)
+        self._everyone = audience.topic is None
+        self._parameters = {
+            **{name: row[name] for name in ("id", "tenant", "domain", "type", "due_at", "position", "collapse_key")},
+            "topic": audience.topic,
+            "excluded": audience.excluded,
+            "priority": priority.rank,
+        }
+
+    def next(self, limit: int) -> Told:
+        """Deliver to the next users, where batches of `limit` rows are claimed. Raises `psycopg.Error`."""
+        users = min(limit * _USERS_PER_ROW, MOST_DELIVERIES)
+        wishes = self._wishes(users)
+        changes, collapsed = self._collapse(users, wishes)
+        written = {
+            **self._parameters,
+            "muted": frames.dumps(wishes.muted).decode(),
+            "silent": list(wishes.silent),
+            "locales": frames.dumps(wishes.locales).decode(),
+            "collapsed": frames.dumps(collapsed).decode(),
+        }
+        (became,) = self._connection.execute(sql.fan_out(users, everyone=self._everyone), written).fetchall()
+        pushes = [
+            self._push(box, wishes, changes.get((self._row["tenant"], box[0])), collapsed.get(box[0], 0))
+            for box in orjson.loads(became["boxes"])
+        ]
+        return Told(pushes, became["suppressed"], became["done"])
+
+    def _wishes(self, users: int) -> _Wishes:
+        wishes = _Wishes()
+        row, priority = self._row, self._priority
+        if not asks_for_preferences(row, priority):
+            return wishes
+        asked = sql.preferences_of_next(users, everyone=self._everyone)
+        for each in self._connection.execute(asked, self._parameters).fetchall():
+            user, theirs = each["user_id"], Preferences.of(orjson.loads(each["body"]))
+            if rule := muted_by(row, priority, theirs):
+                wishes.muted.append({"user_id": user, "rule": rule})
+                continue
+            if theirs.is_silent(priority, row["now"]):
+                wishes.silent.add(user)
+            if locale := self._wording.locale_for(theirs):
+                wishes.locales[user] = locale
+        return wishes
+
+    def _collapse(self, users: int, wishes: _Wishes) -> tuple[Mapping[Box, Mapping[str, Any]], dict[str, int]]:
+        """Take out what the next users have unread of the same key."""
+        key = self._row["collapse_key"]
+        if key is None:
+            return {}, {}
+        muted = {each["user_id"] for each in wishes.muted}
+        asked = sql.next_users(users, everyone=self._everyone)
+        tenant = self._row["tenant"]
+        boxes = [
+            (tenant, each["user_id"])
+            for each in self._connection.execute(asked, self._parameters).fetchall()
+            if each["user_id"] != self._parameters["excluded"] and each["user_id"] not in muted
+        ]
+        changes, taken = take_places(self._connection, boxes, [(*box, self._row["type"], key) for box in boxes])
+        return changes, {user: n for (_, user, _, _), n in taken.items()}
+
+    def _push(
+        self, box: tuple[str, int, int, int], wishes: _Wishes, change: Mapping[str, Any] | None, collapsed: int
+    ) -> Pushable:
+        user, seq, unread, unseen = box
+        key, rank, due_at = user_key(self._row["tenant"], user), self._priority.rank, self._row["due_at"].timestamp()
+        tail = self._wording.tail(wishes.locales.get(user), silent=user in wishes.silent, collapsed=collapsed)
+        if change is None:
+            return BroadcastPush(key, seq, (unread, unseen), tail, rank, due_at)
+        told = [frames.change(change), frames.arrival(seq, tail)]
+        payload = frames.inbox_frame(change["seq"], seq, told, unread, unseen)
+        return inbox_push(key, change["seq"], seq, payload, rank, due_at)
