@@ -25,7 +25,7 @@ from models.contracts import (
 )
 from models.errors import NotFoundError
 from models.fields import MAX_SEQ
-from models.states import Action, Priority
+from models.states import Action
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

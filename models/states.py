@@ -75,6 +75,10 @@ class Cause(StrEnum):
     EXPIRED = "expired"
 
 
+# The rule of a suppression, beside those of users' mutes.
+FOLDED = "a newer one with the same collapse key came before it could be delivered"
+
+
 class Scope(StrEnum):
     """What an API key may do. `admin` may do everything."""
 

@@ -12,7 +12,7 @@ from models import frames
 from models.preferences import Preferences
 from models.push import Push, inbox_push
 from models.redis_keys import user_key
-from models.states import Priority
+from models.states import FOLDED, Priority
 from workers.choose import Deliver, DiscardError, Expire, FanOut, choose
 from workers.wording import Wording
 
@@ -23,7 +23,6 @@ Box = tuple[str, str]  # tenant and user
 CollapseKey = tuple[str, str, str, str]  # tenant, user, type and key
 
 MOST_DELIVERIES = 5_000  # in one transaction: bounds how long its inboxes stay locked
-FOLDED = "a newer one with the same collapse key came before it could be delivered"
 _NONE = Preferences()
 
 

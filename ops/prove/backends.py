@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from models.fields import MAX_USERS
 from models.states import Priority
 from ops.prove.alarm import ViolationError
-from ops.prove.ledger import Cancelled, Posted
+from ops.prove.ledger import MUTED, Cancelled, Posted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ _LATER, _LATER_S = 0.05, (0.2, 3.0)
 _BROADCAST = 0.005  # how often one goes to a topic
 _CANCELS = 0.05  # how often one of the last few is taken back after a post, whatever has become of it
 _LAST_FEW = 40
+_COLLAPSES, _COLLAPSE_KEYS = 0.08, 3
 _AGAIN = 0.03  # how often what was answered is posted once more
 _BUSY_USERS, _BUSY = 0.02, 0.35  # this share of the users gets that share of all notifications
 _LONGEST_BODY = 3_000
@@ -94,7 +95,10 @@ class Poster:
         if generator.random() < _EXPIRES:
             expires = (later or now) + timedelta(seconds=generator.uniform(*_EXPIRES_S))
         priority = generator.choices(_PRIORITIES, _WEIGHTS)[0]
-        return self.posted(tuple(sorted(users)), priority, deliver_at=later, expires_at=expires)
+        collapse_key = f"key-{generator.randrange(_COLLAPSE_KEYS)}" if generator.random() < _COLLAPSES else ""
+        return self.posted(
+            tuple(sorted(users)), priority, deliver_at=later, expires_at=expires, collapse_key=collapse_key
+        )
 
     def posted(
         self,
@@ -104,11 +108,12 @@ class Poster:
         deliver_at: datetime | None = None,
         expires_at: datetime | None = None,
         topic: str = "",
+        collapse_key: str = "",
     ) -> Posted:
         """Return the next notification of this poster."""
         self._nth += 1
         key = f"{self._prefix}-{self._nth}"
-        return Posted(key, self.number, self._nth, users, priority, deliver_at, expires_at, topic)
+        return Posted(key, self.number, self._nth, users, priority, deliver_at, expires_at, topic, collapse_key)
 
     def _user(self) -> str:
         return self._generator.choice(self._busy if self._generator.random() < _BUSY else self._users)
@@ -162,7 +167,7 @@ class Poster:
         large = one and posted.users[0] in self._busy and generator.random() < _LARGE
         body: dict[str, Any] = {
             "to": _to(posted),
-            "type": f"{('shop', 'tasks', 'blog')[posted.nth % 3]}.proof.posted",
+            "type": f"{posted.domain}.proof.posted",
             "priority": posted.priority,
             "title": f"{posted.poster}: {posted.nth}",
             "body": "x" * generator.randrange(_LONGEST_BODY),
@@ -170,6 +175,8 @@ class Poster:
         }
         if large:
             body["data"]["much"] = "y" * generator.randrange(_LARGEST_DATA)
+        if posted.collapse_key:
+            body["collapse_key"] = posted.collapse_key
         if posted.deliver_at is not None:
             body["deliver_at"] = posted.deliver_at.isoformat()
         if posted.expires_at is not None:
@@ -181,6 +188,20 @@ def _to(posted: Posted) -> dict[str, Any]:
     if posted.topic:
         return {"topic": posted.topic}
     return {"user": posted.users[0]} if len(posted.users) == 1 else {"users": list(posted.users)}
+
+
+async def mute(caller: Caller, ledger: Ledger, users: Sequence[str], headers: dict[str, str]) -> None:
+    """Let users want nothing of one domain."""
+    for user in users:
+        answer = await caller.until_answered(
+            "PUT",
+            f"/v1/users/{user}/preferences",
+            statuses=ledger.statuses,
+            headers=headers,
+            body={"mutes": {"domains": [MUTED]}},
+        )
+        answer.expect(_DONE, what=f"the preferences of {user}")
+    ledger.muting = frozenset(users)
 
 
 async def subscribe(caller: Caller, ledger: Ledger, topic: str, users: Sequence[str], headers: dict[str, str]) -> None:

@@ -9,10 +9,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from models.states import Priority
 from ops.prove.alarm import ViolationError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
+
+
+DOMAINS = ("shop", "tasks", "blog")
+MUTED = "blog"  # by some users, from the beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,16 @@ class Posted:
     deliver_at: datetime | None = None
     expires_at: datetime | None = None
     topic: str = ""
+    collapse_key: str = ""
+
+    @property
+    def domain(self) -> str:
+        """What its type begins with."""
+        return DOMAINS[self.nth % len(DOMAINS)]
+
+    def is_refused_by(self, user: str, muting: Collection[str]) -> bool:
+        """Say whether it is not to arrive with a user, where those who are `muting` want nothing of `MUTED`."""
+        return user in muting and self.domain == MUTED and self.priority != Priority.CRITICAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.accepted: dict[str, Posted] = {}
+        self.muting: frozenset[str] = frozenset()
         self.cancelled: dict[str, Cancelled] = {}
         self.acted: list[Acted] = []
         self.said: dict[tuple[str, int], Said] = {}  # by room and number

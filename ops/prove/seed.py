@@ -16,7 +16,7 @@ from models.settings import load_settings
 from ops.prove import leaks, truth, verify
 from ops.prove.actors import Actor
 from ops.prove.alarm import Alarm, ViolationError
-from ops.prove.backends import Poster, subscribe
+from ops.prove.backends import Poster, mute, subscribe
 from ops.prove.calls import Caller
 from ops.prove.clients import Crowd
 from ops.prove.copies import READERS, Copies
@@ -44,6 +44,7 @@ _SPEAKERS, _ROOMS = 6, 15
 _EVENTS_PER_NOTIFICATION = 0.3
 _ABSENT = 10  # users who leave for good in the round of absence
 _TOPIC, _TOPICS, _READERS_OF_A_TOPIC = "blog:proof:", 3, 1_200
+_MUTING = 8  # one user in so many wants nothing of one domain
 _OFFLINE_S = 65.0  # until everybody knows: Engine.IO notices after 45 s that a client went without a word
 _ACTIONS_PER_NOTIFICATION = 0.15
 _PROXIED = 0.3
@@ -129,6 +130,7 @@ class Seed:
             self._crowd.enter(user, generator.randint(1, self._options.devices), self._rooms, self._users)
         for topic, subscribers in self._topics.items():
             await subscribe(self._caller, self._ledger, topic, subscribers, self._target.endpoint.headers)
+        await mute(self._caller, self._ledger, self._users[::_MUTING], self._target.endpoint.headers)
         self._crowd.watch()
         self._figures.connections = len(self._crowd.devices)
         await self._until(self._all_connected, CONNECT_S, "connected")

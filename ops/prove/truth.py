@@ -39,6 +39,7 @@ _TOPICS = """
 SELECT topic, array_agg(user_id ORDER BY user_id COLLATE "C") AS users FROM topic_subscription GROUP BY topic
 """
 _EVENTS = "SELECT notification_id::text AS id, event, at FROM notification_event"
+_SUPPRESSED = 'SELECT notification_id::text AS id, user_id AS "user", rule FROM suppression'
 _PARKED = "SELECT notification_id::text AS id, reason FROM parked"
 _OUTBOX = "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM expiry) AS waiting"
 _WAITING = """
@@ -99,6 +100,15 @@ class Event:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """One row of `suppression`."""
+
+    id: str
+    user: str
+    rule: str
+
+
 @dataclass(slots=True)
 class Room:
     """One row of `room`, with its events as clients see them, and the keys that they were said with."""
@@ -117,6 +127,7 @@ class Truth:
     changes: list[Change] = field(default_factory=list)
     inboxes: dict[str, Inbox] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    suppressions: list[Suppression] = field(default_factory=list)
     parked: dict[str, str] = field(default_factory=dict)
     outbox: int = 0
     rooms: dict[str, Room] = field(default_factory=dict)
@@ -127,6 +138,11 @@ class Truth:
         return [event for event in self.events if event.event == "expired"]
 
     @property
+    def dispatched(self) -> set[str]:
+        """The notifications that reached somebody, or would have if nobody had refused them."""
+        return {delivery.id for delivery in self.deliveries} | {each.id for each in self.suppressions}
+
+    @property
     def cancelled(self) -> set[str]:
         """The notifications that were cancelled."""
         return {event.id for event in self.events if event.event == "cancelled"}
@@ -135,7 +151,7 @@ class Truth:
         """Return what the metrics count."""
         return {
             "accepted": len(self.notifications),
-            "dispatched": len({delivery.id for delivery in self.deliveries}),
+            "dispatched": len(self.dispatched),
             "deliveries": len(self.deliveries),
             "expired": len(self.expired),
         }
@@ -162,6 +178,7 @@ async def read(database_url: str) -> Truth:
             changes=[Change(**row) for row in await rows(_CHANGES)],
             inboxes={row["user"]: Inbox(**row) for row in await rows(_INBOXES)},
             events=[Event(**row) for row in await rows(_EVENTS)],
+            suppressions=[Suppression(**row) for row in await rows(_SUPPRESSED)],
             parked={row["id"]: row["reason"] for row in await rows(_PARKED)},
             outbox=(await rows(_OUTBOX))[0]["waiting"],
             rooms=_rooms(await rows(_ROOMS)),

@@ -9,15 +9,20 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from models.states import FOLDED
 from ops.prove.alarm import ViolationError, some
+from ops.prove.ledger import MUTED
 from ops.prove.target import KEPT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Container, Iterable, Mapping
 
     from ops.prove.device import Device
     from ops.prove.ledger import Ledger, Posted
     from ops.prove.truth import Truth
+
+
+MUTES = f"the user mutes the domain {MUTED}"
 
 
 def everything(ledger: Ledger, truth: Truth) -> None:
@@ -63,23 +68,39 @@ def each_is_where_it_belongs_once(ledger: Ledger, truth: Truth) -> None:
     for delivery in truth.deliveries:
         found[delivery.id][delivery.user] += 1
     _none(found.keys() - ledger.accepted.keys(), "delivered, and accepted from nobody")
+    refused: dict[str, dict[str, str]] = defaultdict(dict)
+    for each in truth.suppressions:
+        refused[each.id][each.user] = each.rule
     expired = Counter(event.id for event in truth.expired)
-    for notification_id, posted in ledger.accepted.items():
-        never = cancelled.cancelled if (cancelled := ledger.cancelled.get(notification_id)) else 0
-        wrong = _wrongly_delivered(posted, found[notification_id], expired[notification_id], never)
+    for key, posted in ledger.accepted.items():
+        never = cancelled.cancelled if (cancelled := ledger.cancelled.get(key)) else 0
+        wrong = _wrongly_delivered(posted, found[key], expired[key], never, refused[key])
+        wrong = wrong or _wrongly_refused(posted, found[key], refused[key], ledger.muting)
         if wrong:
-            msg = f"notification {notification_id} of {posted.key}: {wrong}"
+            msg = f"notification {key} of {posted.key}: {wrong}"
             raise ViolationError(msg)
 
 
-def _wrongly_delivered(posted: Posted, found: Counter[str], expired: int, never: int) -> str:
+def _wrongly_refused(posted: Posted, found: Container[str], refused: Mapping[str, str], muting: Collection[str]) -> str:
+    if both := [user for user in refused if user in found]:
+        return f"delivered to {some(both)}, and suppressed"
+    if unheard := [user for user in posted.users if posted.is_refused_by(user, muting) and user in found]:
+        return f"delivered to {some(unheard)}, who mute it"
+    for user, rule in refused.items():
+        wanted = MUTES if posted.is_refused_by(user, muting) else FOLDED if posted.collapse_key else "anything"
+        if rule != wanted:
+            return f"suppressed for {user} because {rule}, and not because of {wanted}"
+    return ""
+
+
+def _wrongly_delivered(posted: Posted, found: Counter[str], expired: int, never: int, refused: Container[str]) -> str:
     if doubled := [user for user, times in found.items() if times > 1]:
         return f"delivered more than once to {some(doubled)}"
     if expired:
         if posted.expires_at is None:
             return "expired, though it never does"
         return "expired, and delivered all the same" if found else "expired twice" if expired > 1 else ""
-    missing = set(posted.users) - found.keys()
+    missing = {user for user in posted.users if user not in found and user not in refused}
     if len(missing) != never:
         return f"not delivered to {some(missing)}" + f", and cancelled for {never}" * bool(never)
     if others := found.keys() - set(posted.users):
@@ -173,16 +194,15 @@ def counters_are_right(truth: Truth) -> None:
 
 
 def books_balance(truth: Truth) -> None:
-    """Check that what was accepted is what was dispatched, cancelled, suppressed, expired, or parked."""
+    """Check that what was accepted is what was dispatched, cancelled, expired, or parked."""
     counts = truth.counts()
-    reached = {delivery.id for delivery in truth.deliveries} | {event.id for event in truth.expired}
+    reached = truth.dispatched | {event.id for event in truth.expired}
     cancelled = len(truth.cancelled - reached)
-    suppressed = len({event.id for event in truth.events if event.event == "suppressed"})
-    parts = (counts["dispatched"], cancelled, suppressed, counts["expired"], len(truth.parked))
+    parts = (counts["dispatched"], cancelled, counts["expired"], len(truth.parked))
     if counts["accepted"] != sum(parts):
         msg = (
-            f"{counts['accepted']} accepted are not {parts[0]} dispatched + {parts[1]} cancelled + {parts[2]} "
-            f"suppressed + {parts[3]} expired + {parts[4]} parked"
+            f"{counts['accepted']} accepted are not {parts[0]} dispatched + {parts[1]} cancelled + "
+            f"{parts[2]} expired + {parts[3]} parked"
         )
         raise ViolationError(msg)
 

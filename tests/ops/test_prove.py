@@ -24,7 +24,7 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
-from models.states import ListStatus
+from models.states import FOLDED, ListStatus
 from ops.__main__ import app
 from ops.prove import Options, calls, session, verify
 from ops.prove.alarm import Alarm, ViolationError
@@ -42,7 +42,7 @@ from ops.prove.plan import Kind, plan
 from ops.prove.replica import Replica
 from ops.prove.report import Figures, exit_status, table
 from ops.prove.silent_proxy import SilentProxy
-from ops.prove.truth import Change, Delivery, Event, Inbox, Notification, Truth
+from ops.prove.truth import Change, Delivery, Event, Inbox, Notification, Suppression, Truth
 from tests.stack import ROOT
 
 if TYPE_CHECKING:
@@ -274,6 +274,19 @@ def tell_other_numbers(ledger: Ledger, truth: Truth) -> None:
     ledger.cancelled["n5"] = Cancelled(0, 0, 0)
 
 
+def mute_what_was_delivered(ledger: Ledger, truth: Truth) -> None:
+    ledger.muting = frozenset({"bob"})
+
+
+def suppress_what_was_delivered(ledger: Ledger, truth: Truth) -> None:
+    truth.suppressions.append(Suppression("n2", "bob", verify.MUTES))
+
+
+def suppress_for_no_reason(ledger: Ledger, truth: Truth) -> None:
+    lose(ledger, truth)
+    truth.suppressions.append(Suppression("n2", "bob", FOLDED))
+
+
 def expire_twice(ledger: Ledger, truth: Truth) -> None:
     truth.events.append(truth.events[0])
 
@@ -329,6 +342,9 @@ def forget_an_action(ledger: Ledger, truth: Truth) -> None:
         (leave_something_waiting, "1 rows still wait"),
         (park, r"parked: n1 \(no reason\)"),
         (deliver_what_expired, "expired, and delivered all the same"),
+        (mute_what_was_delivered, "n2 of k2: delivered to bob, who mute it"),
+        (suppress_what_was_delivered, "n2 of k2: delivered to bob, and suppressed"),
+        (suppress_for_no_reason, "n2 of k2: suppressed for bob because a newer one .* and not because of anything"),
         (keep_what_expired, "1 expired, and still there: n4 with bob"),
         (keep_what_was_recalled, "cancelling n5 .* 1 deliveries, 0 of them deleted"),
         (deliver_what_was_cancelled, "n6 of k6: not delivered to bob, and cancelled for 2"),
@@ -351,6 +367,17 @@ def test_a_broken_promise_is_seen_and_named(broken: Callable[[Ledger, Truth], No
     broken(ledger, truth)
     with pytest.raises(ViolationError, match=said):
         verify.everything(ledger, truth)
+
+
+def test_what_is_muted_or_folded_needs_no_delivery() -> None:
+    ledger, truth = kept()
+    ledger.muting = frozenset({"eve"})
+    for nth, (rule, collapse_key) in enumerate([(verify.MUTES, ""), (FOLDED, "k")]):
+        posted = Posted(f"m{nth}", 1, 2 + 3 * nth, ("eve" if nth == 0 else "bob",), "low", collapse_key=collapse_key)
+        ledger.accept(posted, f"m{nth}")
+        truth.notifications[f"m{nth}"] = Notification(posted.key, posted.users, "low")
+        truth.suppressions.append(Suppression(f"m{nth}", posted.users[0], rule))
+    verify.everything(ledger, truth)
 
 
 def test_books_that_do_not_balance_are_seen() -> None:

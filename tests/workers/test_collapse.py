@@ -10,13 +10,12 @@ import pytest
 
 from models.database import connect
 from models.socket_events import InboxFrame
-from models.states import Action, Priority
+from models.states import FOLDED, Action, Priority
 from ops.prove.replica import Replica
 from tests.conftest import nobody
 from tests.models.test_log import fresh_read, replay, store
 from tests.workers.test_fan_out import TOPIC, broadcast, finish, names, outbox, subscribe
 from workers.dispatch import dispatch_batch
-from workers.plan import FOLDED
 from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:
