@@ -42,6 +42,11 @@ _OPTIONS = " ".join(
         "jit=off",  # up to Postgres 17 what is switched off counts as a cost, and past a cost plans are compiled
     )
 )
+_FOR_WHOLE_TABLES = (
+    "SET LOCAL enable_seqscan = on",
+    "SET LOCAL enable_bitmapscan = on",
+    "SET LOCAL statement_timeout = 0",
+)
 _POOL_TIMEOUT_S = 3.0
 _DEADLINE_S = 15.0  # for one statement or transaction: a server that hangs is as good as away
 _RETRY_S = 0.5  # how soon after its return Postgres is used again
@@ -80,6 +85,20 @@ def connect(database_url: str) -> Connection:
 def transaction(connection: Connection) -> Iterator[Connection]:
     """Run the block in one transaction: committed at its end, rolled back by an exception."""
     with connection.transaction():
+        yield connection
+
+
+@contextmanager
+def snapshot(connection: Connection) -> Iterator[Connection]:
+    """Run the block on one view of everything, as it was at its first statement; nothing can be written in it.
+
+    It reads whole tables, so for it alone Postgres may read them in any way, and take its time.
+    """
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    with connection.transaction():
+        for setting in _FOR_WHOLE_TABLES:
+            connection.execute(setting)
         yield connection
 
 

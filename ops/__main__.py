@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from ops.commands.audit import audit
 from ops.commands.bench import bench
 from ops.commands.check_config import check_config
 from ops.commands.contracts import contracts
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, migrate, token, send, tail, check_config, contracts, demo, bench, prove, plans):
+for command in (up, migrate, token, send, tail, check_config, audit, contracts, demo, bench, prove, plans):
     app.command()(command)
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
