@@ -39,9 +39,9 @@ class Backend:
             raise ForbiddenError(detail)
 
     def require_domain(self, domain: str) -> None:
-        """Raise `ForbiddenError` where the key may not write to `domain`."""
+        """Raise `ForbiddenError` where the key is for other domains than `domain`."""
         if self.domains and domain not in self.domains:
-            detail = f"The API key may only write to {', '.join(sorted(self.domains))}, not to {domain}"
+            detail = f"The API key is only for {', '.join(sorted(self.domains))}, not for {domain}"
             raise ForbiddenError(detail)
 
 

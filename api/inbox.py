@@ -44,17 +44,24 @@ Number = Annotated[int, Path(ge=1, le=MAX_SEQ)]
 )
 async def list_inbox(query: Annotated[InboxQuery, Query()], request: Request, held: Held, user: User) -> Response:
     """Page backwards with `before`, the last answer's `next_before`."""
+    return await answer_list(held, request, (user.tenant, user.user), query)
+
+
+async def answer_list(
+    held: Held, request: Request, whose: tuple[str, str], query: InboxQuery, domains: frozenset[str] = frozenset()
+) -> Response:
+    """Answer with a page of the inbox of a tenant's user; with `domains`, as if there were no others."""
     known = request.headers.get("if-none-match", "")
-    question = (user.tenant, user.user, tuple(query))
+    question = (*whose, tuple(query), domains)
     kept = held.answers.get(question)
     if known or kept:
-        head = await held.inbox.head((user.tenant, user.user))
+        head = await held.inbox.head(whose)
         if _etag(head.head) in [part.strip().removeprefix("W/") for part in known.split(",")]:
             return Response(status_code=304, headers=_cached(head.head))
         if kept and kept.holds_at(head):
             telemetry.answers.labels("kept").inc()
             return Response(kept.body, headers=_cached(head.head), media_type=JSON)
-    rows = await held.inbox.list_page(user.tenant, user.user, query)
+    rows = await held.inbox.list_page(*whose, query, domains)
     box: Mapping[str, Any] = rows[0] if rows else {"inbox": 0, "head": 0, "unread": 0, "unseen": 0}
     found = [row for row in rows if row["seq"] is not None]
     items, more = found[: query.limit], len(found) > query.limit

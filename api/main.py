@@ -15,9 +15,11 @@ from api import (
     health,
     inbox,
     keys,
+    listing,
     notifications,
     openapi,
     preferences,
+    recipients,
     rooms,
     socket_docs,
     topics,
@@ -65,7 +67,11 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.resources = resources
-    for module in (notifications, inbox, preferences, topics, types, rooms, users, keys, health, socket_docs):
+    modules = (
+        *(notifications, listing, inbox, preferences, topics, types, rooms, users, recipients, keys, health),
+        socket_docs,
+    )
+    for module in modules:
         app.router.routes.extend(module.router.routes)  # `include_router` would look each request up level by level
     openapi.install(app)
     errors.install(app)

@@ -10,7 +10,8 @@ from api.auth import Backend, NeedsKey
 from api.bodies import JSON
 from api.openapi import problems
 from api.resources import Held
-from models.contracts import DisconnectOut, PresenceList, PresenceQuery
+from models.contracts import DisconnectOut, EraseOut, PresenceList, PresenceQuery
+from models.erasure import erase
 from models.fields import Name
 from models.frames import dumps
 from models.states import Scope
@@ -33,6 +34,23 @@ async def disconnect(user: UserName, held: Held, backend: UserWriter) -> Respons
     """It holds on every node and every API process within a second, and after any restart. A newer token lets in."""
     revoked_at = await held.tokens.revocations.revoke(backend.tenant, user)
     return Response(dumps({"user": user, "revoked_at": revoked_at}), media_type=JSON)
+
+
+@router.delete(
+    "/users/{user}",
+    tags=["users"],
+    response_model=EraseOut,
+    summary="Erase a user",
+    responses=problems(401, 403, 422, 503),
+)
+async def remove(user: UserName, held: Held, backend: UserWriter) -> Response:
+    """Inbox, preferences, subscriptions, and the notifications that name nobody else; their sockets are ended.
+
+    All that is kept is the user's id with the time, so that tokens from before stay refused. What was sent to others
+    stays as it was said, even where it speaks of the user. After a 503, or no answer, call it again: it goes on.
+    """
+    counts, revoked_at = await erase(held.database, held.tokens.revocations, backend.tenant, user)
+    return Response(dumps({"user": user, "revoked_at": revoked_at, "erased": counts}), media_type=JSON)
 
 
 @router.get(

@@ -38,6 +38,7 @@ from models.fields import (
     IdempotencyKey,
     Locale,
     Name,
+    PageCursor,
     Schema,
     Seq,
     Text,
@@ -49,7 +50,7 @@ from models.fields import (
     Watched,
 )
 from models.preferences import DAYS
-from models.states import Action, ListStatus, NotificationStatus, PresenceStatus, Priority, Scope
+from models.states import Action, ListStatus, NotificationStatus, PresenceStatus, Priority, Reason, Scope
 
 _NAMES = TypeAdapter(Watched)
 
@@ -355,6 +356,72 @@ class TypesPage(Answer):
     next_after: str | None
 
 
+class NotificationsQuery(Message):
+    """Which of a tenant's notifications are listed. `to` is a user whom they name; `next` is an earlier answer's."""
+
+    type: TypeName | None = None
+    domain: Domain | None = None
+    priority: Priority | None = None
+    status: NotificationStatus | None = None
+    to: Name | None = None
+    created_after: Time | None = None
+    created_before: Time | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
+    next: PageCursor | None = None
+
+
+class ListedNotification(Answer):
+    """A notification in a list: what was said, and where it is on its way."""
+
+    id: UUID
+    type: str
+    domain: str
+    priority: Priority
+    to: dict[str, Any]
+    title: str
+    body: str
+    data: dict[str, Any]
+    action_url: str | None
+    actor: dict[str, Any] | None
+    collapse_key: str | None
+    deliver_at: datetime | None
+    expires_at: datetime | None
+    created_at: datetime
+    status: NotificationStatus
+
+
+class NotificationsPage(Answer):
+    """Some of a tenant's notifications, newest first. `next` is null on the last page, and only there."""
+
+    notifications: list[ListedNotification]
+    next: str | None
+
+
+class ExplainQuery(Message):
+    """Which notification a recipient is asked about."""
+
+    notification: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class ExplainedEvent(Answer):
+    """One thing that happened to a notification on its way to one user; `at` is null where nobody noted it."""
+
+    at: datetime | None
+    event: str
+    detail: str
+
+
+class ExplainOut(Answer):
+    """Why one user has a notification, or has it not. `seq` is its number in their inbox, where it came to that."""
+
+    user: str
+    notification: UUID
+    reason: Reason
+    verdict: str
+    seq: int | None
+    timeline: list[ExplainedEvent]
+
+
 class Mutes(Message):
     """What a user does not want: none of it arrives, except what is critical or not `mutable`."""
 
@@ -532,6 +599,26 @@ class DisconnectOut(Answer):
 
     user: str
     revoked_at: datetime
+
+
+class ErasedCounts(Answer):
+    """How many rows were erased. `shared_notifications` also named others: the user was taken out of their audience."""
+
+    deliveries: int
+    changes: int
+    notifications: int
+    shared_notifications: int
+    suppressions: int
+    subscriptions: int
+    preferences: int
+
+
+class EraseOut(Answer):
+    """What was erased of a user, whose tokens from before `revoked_at` are refused."""
+
+    user: str
+    revoked_at: datetime
+    erased: ErasedCounts
 
 
 class TokenOut(Answer):

@@ -12,6 +12,8 @@ import orjson
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from models.cursors import Cursor
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -158,6 +160,14 @@ def _check_time_zone(value: str) -> str:
     return value
 
 
+def _check_cursor(value: str) -> str:
+    try:
+        Cursor.read(value)
+    except ValueError:
+        raise PydanticCustomError("bad_cursor", "must be the `next` of an earlier answer, as it was given") from None
+    return value
+
+
 ClockTime = Annotated[str, StringConstraints(pattern=_CLOCK)]
 TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
 Locale = Annotated[str, StringConstraints(pattern=_LOCALE)]
@@ -176,4 +186,5 @@ Seq = Annotated[int, Field(strict=True, ge=0, le=MAX_SEQ)]
 EntrySeq = Annotated[int, Field(strict=True, ge=1, le=MAX_SEQ)]
 Users = Annotated[list[Name], Field(min_length=1, max_length=MAX_USERS), AfterValidator(_without_repeats)]
 Watched = Annotated[list[Name], Field(min_length=1, max_length=MAX_WATCHED), AfterValidator(_without_repeats)]
+PageCursor = Annotated[str, StringConstraints(max_length=64), AfterValidator(_check_cursor)]
 IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e ]+$")]

@@ -21,7 +21,7 @@ from models.redis_keys import user_key
 from models.states import Action, ListStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from models.contracts import InboxQuery
     from models.database import Database
@@ -97,14 +97,17 @@ class InboxStore:
             for (_, _, since, size), found in zip(asked, grouped(len(asked), rows), strict=True)
         ]
 
-    async def list_page(self, tenant: str, user: str, query: InboxQuery) -> list[dict[str, Any]]:
-        """Return the rows of a list, one more than asked for where there are more."""
+    async def list_page(
+        self, tenant: str, user: str, query: InboxQuery, domains: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a list, one more than asked for where there are more; of `domains` only, if there are."""
         statement = sql.list_deliveries(
             query.status,
             domain=query.domain is not None,
             type_=query.type is not None,
             priority=query.priority is not None,
             before=query.before is not None,
+            domains=bool(domains),
         )
         parameters = {
             "tenant": tenant,
@@ -114,6 +117,7 @@ class InboxStore:
             "priority": query.priority.rank if query.priority else None,
             "before": query.before,
             "limit": query.limit + 1,
+            "domains": list(domains),
         }
         return await self._database.rows(statement, parameters)
 

@@ -92,9 +92,10 @@ class Revocations:
             found[row["ord"]] = row["revoked_at"]
         return found
 
-    async def revoke(self, tenant: str, user: str) -> datetime:
+    async def revoke(self, tenant: str, user: str, *, erased: bool = False) -> datetime:
         """Refuse what was issued to a user before now, and return what now is. Raises `UnavailableError`."""
-        (row,) = await self._database.rows(sql.REVOKE, {"tenant": tenant, "user": user})
+        statement = sql.REVOKE_ERASED if erased else sql.REVOKE
+        (row,) = await self._database.rows(statement, {"tenant": tenant, "user": user})
         self._note((tenant, user), row["revoked_at"])
         revoked_at: datetime = row["revoked_at"]
         return revoked_at

@@ -79,6 +79,25 @@ class Cause(StrEnum):
 FOLDED = "a newer one with the same collapse key came before it could be delivered"
 
 
+class Reason(StrEnum):
+    """Why one user has a notification, which is the first three, or has it not."""
+
+    DELIVERED = "delivered"
+    READ = "read"
+    ARCHIVED = "archived"
+    DELETED = "deleted"
+    RECALLED = "recalled"
+    SUPPRESSED = "suppressed"
+    NOT_IN_AUDIENCE = "not_in_audience"
+    TOO_LATE = "too_late"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    SCHEDULED = "scheduled"
+    WAITING = "waiting"
+    PARKED = "parked"
+    UNKNOWN = "unknown"
+
+
 class Scope(StrEnum):
     """What an API key may do. `admin` may do everything."""
 

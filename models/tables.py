@@ -90,7 +90,10 @@ class CatalogueType(SQLModel, table=True):
 
 
 class Notification(SQLModel, table=True):
-    """What was said. Immutable. `texts` is title and body by locale, where its type has several; else null."""
+    """What was said. Immutable, but that a user who is erased is taken out of its audience.
+
+    `texts` is title and body by locale, where its type has several; else null.
+    """
 
     __tablename__ = "notification"
     __table_args__ = (
@@ -101,6 +104,7 @@ class Notification(SQLModel, table=True):
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
+        Index("notification_listed", "tenant", "created_at", "id"),
         CheckConstraint("priority BETWEEN 0 AND 3", name="notification_priority"),
     )
 
@@ -158,6 +162,7 @@ class TopicSubscription(SQLModel, table=True):
     """A user is told what is sent to a topic. What was due before `subscribed_at` is not for them."""
 
     __tablename__ = "topic_subscription"
+    __table_args__ = (Index("topic_subscription_user", "tenant", "user_id", "topic"),)
 
     tenant: str = Field(sa_type=Text, primary_key=True)
     topic: str = Field(sa_type=Text, primary_key=True)
@@ -223,6 +228,7 @@ class Suppression(SQLModel, table=True):
     """A notification that a user did not get, and the rule that kept it from them."""
 
     __tablename__ = "suppression"
+    __table_args__ = (Index("suppression_user", "user_id", "notification_id"),)
 
     notification_id: UUID = Field(primary_key=True)
     user_id: str = Field(sa_type=Text, primary_key=True)
@@ -345,7 +351,10 @@ class InboxChange(SQLModel, table=True):
 
 
 class Revocation(SQLModel, table=True):
-    """Tokens of this user that were issued before `revoked_at` are refused."""
+    """Tokens of this user that were issued before `revoked_at` are refused.
+
+    It is all that is kept of a user who was erased at `erased_at`: without it, older tokens would be good again.
+    """
 
     __tablename__ = "revocation"
     __table_args__ = (Index("revocation_at", "revoked_at"),)
@@ -353,6 +362,7 @@ class Revocation(SQLModel, table=True):
     tenant: str = Field(sa_type=Text, primary_key=True)
     user_id: str = Field(sa_type=Text, primary_key=True)
     revoked_at: datetime = _time(nullable=False)
+    erased_at: datetime | None = _time()
 
 
 class LastSeen(SQLModel, table=True):

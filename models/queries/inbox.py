@@ -42,10 +42,32 @@ _STATUS_FILTERS = {
 }
 
 
+# Whoever may see some domains only is told what waits in those. It costs what waits in the inbox.
+_COUNTS_OF_DOMAINS = """
+CROSS JOIN LATERAL (
+    SELECT (SELECT count(*) FROM delivery d
+            WHERE d.inbox_id = i.id AND d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL
+              AND d.domain = ANY(%(domains)s)) AS unread,
+           (SELECT count(*) FROM delivery d
+            WHERE d.inbox_id = i.id AND d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL
+              AND d.domain = ANY(%(domains)s)) AS unseen
+) c"""
+
+
 def list_deliveries(
-    status: ListStatus, *, domain: bool, type_: bool, priority: bool, before: bool, one: bool = False
+    status: ListStatus,
+    *,
+    domain: bool,
+    type_: bool,
+    priority: bool,
+    before: bool,
+    one: bool = False,
+    domains: bool = False,
 ) -> str:
-    """Return the list's statement: a row per delivery beside the inbox's numbers; where none fit, one row of nulls."""
+    """Return the list's statement: a row per delivery beside the inbox's numbers; where none fit, one row of nulls.
+
+    With `domains`, both are of those domains alone.
+    """
     filters = [
         _STATUS_FILTERS[status],
         "AND d.domain = %(domain)s" if domain else "",
@@ -53,10 +75,12 @@ def list_deliveries(
         "AND d.priority = %(priority)s" if priority else "",
         "AND d.seq < %(before)s" if before else "",
         "AND d.seq = %(seq)s" if one else "",
+        "AND d.domain = ANY(%(domains)s)" if domains else "",
     ]
+    counts = "c" if domains else "i"
     return f"""
-SELECT i.id AS inbox, i.last_seq AS head, i.unread, i.unseen, e.*
-FROM inbox i
+SELECT i.id AS inbox, i.last_seq AS head, {counts}.unread, {counts}.unseen, e.*
+FROM inbox i{_COUNTS_OF_DOMAINS if domains else ""}
 LEFT JOIN LATERAL (
     SELECT d.seq, d.seen_at, d.read_at, d.archived_at, d.silent, d.collapsed, {_CONTENT}
     FROM delivery d JOIN notification n ON n.id = d.notification_id

@@ -6,6 +6,15 @@ ON CONFLICT (tenant, user_id) DO UPDATE SET revoked_at = greatest(r.revoked_at, 
 RETURNING revoked_at
 """
 
+# The same, of a user who is erased. It is the one row that stays of them.
+REVOKE_ERASED = """
+INSERT INTO revocation AS r (tenant, user_id, revoked_at, erased_at)
+VALUES (%(tenant)s, %(user)s, clock_timestamp(), clock_timestamp())
+ON CONFLICT (tenant, user_id) DO UPDATE
+SET revoked_at = greatest(r.revoked_at, clock_timestamp()), erased_at = greatest(r.erased_at, clock_timestamp())
+RETURNING revoked_at
+"""
+
 # One row without a user where there is nothing new: when it was read is what the next time goes by.
 REVOCATIONS_SINCE = """
 SELECT n.read_at, r.tenant, r.user_id, r.revoked_at

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from models.queries import collapse, dispatch, ingest, keys, preferences, presence, receipts, recover, revocations
+from ops.plans.backend_statements import of_backends
 from ops.plans.fill import MOST_RECIPIENTS, TENANT, WIDE_ID
 from ops.plans.inbox_statements import acting, reading
 from ops.plans.room_statements import of_rooms
@@ -72,6 +73,7 @@ def hot_statements(size: Size, sample: Sample) -> list[Hot]:
         *of_topics(),
         *of_withdrawals([notification_id for _, notification_id in sample.batch]),
         *of_types(),
+        *of_backends(sample.notification_id),
     ]
 
 

@@ -10,11 +10,15 @@ from typer.testing import CliRunner
 
 from models.contracts import InboxQuery
 from models.database import connect
+from models.queries import audit as audit_sql
 from models.queries import collapse as collapse_sql
 from models.queries import dispatch as dispatch_sql
+from models.queries import erase as erase_sql
+from models.queries import explain as explain_sql
 from models.queries import inbox as inbox_sql
 from models.queries import ingest as ingest_sql
 from models.queries import keys as keys_sql
+from models.queries import listing as listing_sql
 from models.queries import preferences as preferences_sql
 from models.queries import presence as presence_sql
 from models.queries import receipts as receipts_sql
@@ -51,6 +55,8 @@ COLD = {
     *("dispatch.LOCK_PRIORITY", "dispatch.WAIT_LITTLE_FOR_LOCKS"),  # touch no table
     *("dispatch.NOTE_EVENTS", "dispatch.NOTE_SUPPRESSIONS"),  # insert into what is not big
     "preferences.SET_PREFERENCES",  # one row by its key
+    *("audit.COUNT_BY_STATE", "audit.FAULTY_NOTIFICATIONS", "audit.COUNT_INBOXES", "audit.FAULTY_INBOXES"),
+    *("audit.COUNT_ORPHANS", "audit.ORPHANS"),  # read everything, which is what they are for
     *("keys.ENSURE_TENANT", "keys.CREATE_KEY", "keys.LIST_KEYS", "keys.LIST_ALL_KEYS", "keys.REVOKE_KEY_IF_LIVE"),
     *("keys.LIST_TENANTS", "keys.ROTATE_IF_OWN", "keys.END_ROTATION", "keys.SET_JWKS_URL"),
     "withdraw.NOTE_RECALL",  # the same
@@ -224,6 +230,10 @@ def test_every_statement_of_the_product_is_looked_at_or_is_known_to_be_cold(conn
         withdraw_sql,
         types_sql,
         collapse_sql,
+        listing_sql,
+        explain_sql,
+        erase_sql,
+        audit_sql,
     )
     unknown = {
         f"{module.__name__}.{name}"

@@ -22,6 +22,7 @@ from tests.socket_server.conftest import eventually, running_node
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from models.database import Connection
     from models.settings import Settings
     from tests.socket_server.conftest import Device, Running
 
@@ -172,6 +173,28 @@ async def test_a_refreshed_connection_outlives_the_revocation_of_its_first_token
         await eventually(lambda: not older.client.connected)
         await node.node._tokens.revocations.read()
         assert one.client.connected
+
+
+async def test_who_is_erased_is_cut_off_and_leaves_no_trace(
+    settings: Settings, node: Running, device: Make, arrive: Arrive, api_key: str, connection: Connection
+) -> None:
+    async with running_api(settings) as api:
+        one, other = await device().connect(node.url), await device().connect(node.url, "u_2")
+        await arrive("u_1")
+        await one.reach(1)
+        headers = {"authorization": f"Bearer {api_key}"}
+        assert (await api.delete("/v1/users/u_1", headers=headers)).json()["erased"]["deliveries"] == 1
+        await eventually(lambda: not one.client.connected)
+        assert one.errors[-1]["code"] == "token_revoked"
+        await other.client.disconnect()
+        seen = "SELECT user_id FROM presence"
+        await eventually(lambda: connection.execute(seen).fetchall())  # by then, the first one was noted, too
+        assert connection.execute(seen).fetchall() == [{"user_id": "u_2"}]
+        newer = (await api.post("/v1/tokens", json={"user": "u_1"}, headers=headers)).json()["token"]
+        back = await device().connect(node.url, auth={"token": newer, "since": 1})
+        assert back.ready["reset"] is True
+        await arrive("u_1")
+        await back.reach(1)
 
 
 async def test_a_node_that_restarts_still_refuses(settings: Settings, device: Make, api_key: str) -> None:

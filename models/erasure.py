@@ -1,0 +1,168 @@
+"""Erases a user: everything that stands under their name, but for the row that keeps their older tokens from working.
+
+It is many small transactions, and each leaves what an audit finds in order; one that is killed in between is called
+again. Nothing that was accepted before it began reaches the user afterwards:
+
+- What waits for them by name is taken out while no dispatcher of its priority is at work.
+- Their subscriptions go first and their inbox goes last, in a transaction in which no dispatcher at all is at work. So
+  a broadcast that was delivering to them has done so, and it goes with the rest; one that comes to their turn later
+  finds neither a subscription nor an inbox, and passes them by.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from models.queries import dispatch as dispatch_sql
+from models.queries import erase as sql
+from models.queries import inbox as inbox_sql
+from models.states import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from models.database import AsyncConnection, Database
+    from models.revocations import Revocations
+
+COUNTED = (
+    "deliveries",
+    "changes",
+    "notifications",
+    "shared_notifications",
+    "suppressions",
+    "subscriptions",
+    "preferences",
+)
+_RANKS = range(len(Priority))
+
+
+async def erase(
+    database: Database, revocations: Revocations, tenant: str, user: str
+) -> tuple[dict[str, int], datetime]:
+    """Erase a user, and return how many rows of each kind that were, and since when their tokens are refused.
+
+    Raises `UnavailableError` where Postgres is away, or somebody holds what is needed: then it is to be called again.
+    """
+    await revocations.revoke(tenant, user, erased=True)  # from here on, the user and their devices add nothing
+    erasure = _Erasure(database, tenant, user)
+    await erasure.run()
+    # Again, for a socket that was opened with a new token meanwhile: it goes by the numbers of an inbox that is gone.
+    revoked_at = await revocations.revoke(tenant, user, erased=True)
+    return {name: erasure.counts[name] for name in COUNTED}, revoked_at
+
+
+class _Erasure:
+    def __init__(self, database: Database, tenant: str, user: str) -> None:
+        self._database = database
+        self._whose = {"tenant": tenant, "user": user}
+        self.counts: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Take one step after the other, each until nothing is left of it."""
+        while await self._counted(sql.UNSUBSCRIBE_FROM_SOME):
+            pass
+        while await self._forget_what_waits():
+            pass
+        await self._forget_what_ended()
+        while await self._erase_numbers():
+            pass
+        while not await self._erase_inbox():
+            pass
+        while await self._erase_suppressions():
+            pass
+        await self._counted(sql.FORGET_PREFERENCES)
+        await self._database.rows(sql.FORGET_CURSORS, self._whose)
+
+    async def _counted(self, statement: str) -> int:
+        """Do what is a transaction of its own, and return how many rows it concerned."""
+        (row,) = await self._database.rows(statement, self._whose)
+        self.counts.update(row)
+        return sum(row.values())
+
+    async def _forget_what_waits(self) -> bool:
+        """Look through all that waits. True where there was something: an operator may put it back in that moment."""
+        after: int | None = 0
+        found = False
+        while after is not None:
+            (row,) = await self._database.rows(sql.NAMED_IN_OUTBOX, {**self._whose, "after": after})
+            named: dict[int, list[str]] = defaultdict(list)
+            for rank, key in row["named"]:
+                named[rank].append(key)
+            for rank, ids in named.items():
+                for some in _pieces(ids):
+                    found |= await self._forget_waiting(rank, some)
+            after = row["last"]
+        return found
+
+    async def _forget_waiting(self, rank: int, ids: Sequence[str]) -> bool:
+        async with self._database.transaction() as connection:
+            await _stop_dispatchers(connection, [rank])
+            waiting = await (await connection.execute(sql.STILL_WAITING, {"ids": ids})).fetchall()
+            taken = await self._take_out(connection, sql.FORGET_WAITING, [row["id"] for row in waiting])
+        self.counts.update(taken)
+        return any(taken.values())
+
+    async def _forget_what_ended(self) -> None:
+        after: int | None = 0
+        while after is not None:
+            (row,) = await self._database.rows(sql.NAMED_IN_EVENTS, {**self._whose, "after": after})
+            for some in _pieces(row["named"]):
+                async with self._database.transaction() as connection:
+                    taken = await self._take_out(connection, sql.FORGET_ENDED, some)
+                self.counts.update(taken)
+            after = row["last"]
+
+    async def _erase_numbers(self) -> bool:
+        """Erase the oldest entries of the inbox, and say whether that left any."""
+        async with self._database.transaction() as connection:
+            done, more = await self._lowest_numbers(connection)
+        self.counts.update(done)
+        return more
+
+    async def _erase_inbox(self) -> bool:
+        """Erase the inbox with what came in meanwhile, while nothing comes in; False where that was too much."""
+        async with self._database.transaction() as connection:
+            await _stop_dispatchers(connection, _RANKS)
+            done, more = await self._lowest_numbers(connection)
+            if not more:
+                await connection.execute(sql.DELETE_INBOX, self._whose)
+        self.counts.update(done)
+        return not more
+
+    async def _lowest_numbers(self, connection: AsyncConnection) -> tuple[Counter[str], bool]:
+        await connection.execute(inbox_sql.LOCK_INBOX, self._whose)
+        row = await (await connection.execute(sql.ERASE_LOWEST_NUMBERS, self._whose)).fetchone()
+        if row is None:
+            return Counter(), False
+        done = Counter(deliveries=row["deliveries"], changes=row["changes"])
+        done.update(await self._take_out(connection, sql.FORGET_ENDED, row["notifications"]))
+        return done, row["more"]
+
+    async def _erase_suppressions(self) -> int:
+        async with self._database.transaction() as connection:
+            row = await (await connection.execute(sql.ERASE_SOME_SUPPRESSIONS, self._whose)).fetchone()
+            assert row is not None  # noqa: S101  # it counts
+            taken = await self._take_out(connection, sql.FORGET_ENDED, row["notifications"])
+        self.counts.update(taken, suppressions=row["suppressions"])
+        return int(row["suppressions"])
+
+    async def _take_out(self, connection: AsyncConnection, forget: str, ids: Sequence[Any]) -> Counter[str]:
+        """Take the user out of these notifications' audiences, and `forget` those that were for nobody else."""
+        taken: Counter[str] = Counter()
+        if ids:
+            for statement in (sql.TAKE_OUT_OF_AUDIENCES, forget):
+                cursor = await connection.execute(statement, {**self._whose, "ids": list(ids)})
+                taken.update(await cursor.fetchone() or {})
+        return taken
+
+
+async def _stop_dispatchers(connection: AsyncConnection, ranks: Iterable[int]) -> None:
+    """Wait until the dispatchers of these priorities have committed, and keep others waiting until this commits."""
+    for rank in ranks:
+        await connection.execute(dispatch_sql.LOCK_PRIORITY, {"lock": dispatch_sql.LOCK_CLASS, "priority": rank})
+
+
+def _pieces(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[start : start + sql.MOST_ROWS] for start in range(0, len(ids), sql.MOST_ROWS))

@@ -1,0 +1,183 @@
+"""Erasing a user, in pieces that hold no lock for long. Each is whole in itself: what is left can be erased later.
+
+A notification goes when it was for that user alone; where it names others, the user is taken out of its audience. The
+piece of a user's trace that leads to a notification (its outbox row, its event, delivery or suppression) goes in the
+same transaction, so that nothing is left that leads nowhere, or cannot be found any more.
+"""
+
+MOST_ROWS = 2_000  # in one transaction
+_LOOKED_AT = 10_000  # rows of the outbox, or events, in one statement
+
+_NAMES_THEM = "(n.audience ->> 'user' = %(user)s OR n.audience -> 'users' ? %(user)s)"
+_FOR_NOBODY_ELSE = "(n.audience ->> 'user' = %(user)s OR n.audience -> 'users' = '[]')"
+
+UNSUBSCRIBE_FROM_SOME = f"""
+WITH doomed AS MATERIALIZED (
+    SELECT topic FROM topic_subscription WHERE tenant = %(tenant)s AND user_id = %(user)s
+    ORDER BY topic LIMIT {MOST_ROWS}  -- by topic, then by user: the order in which others lock them, too
+    FOR UPDATE
+), gone AS (
+    DELETE FROM topic_subscription
+    WHERE tenant = %(tenant)s AND user_id = %(user)s AND topic = ANY (ARRAY(SELECT topic FROM doomed))
+    RETURNING 1
+)
+SELECT count(*) AS subscriptions FROM gone
+"""
+
+# Parked ones with every stretch: whatever an operator puts back meanwhile is seen at one of the two places.
+NAMED_IN_OUTBOX = f"""
+WITH stretch AS MATERIALIZED (
+    SELECT position, notification_id, priority FROM outbox WHERE position > %(after)s
+    ORDER BY position LIMIT {_LOOKED_AT}
+), waiting AS (
+    SELECT notification_id, priority FROM stretch
+    UNION ALL
+    SELECT notification_id, priority FROM parked
+)
+SELECT (SELECT max(position) FROM stretch) AS last,
+       coalesce(json_agg(json_build_array(w.priority, n.id)) FILTER (WHERE n.id IS NOT NULL), '[]') AS named
+FROM waiting w
+CROSS JOIN LATERAL (
+    SELECT n.id FROM notification n WHERE n.id = w.notification_id AND n.tenant = %(tenant)s AND {_NAMES_THEM} LIMIT 1
+) n
+"""
+
+# Asked again when no dispatcher is at work any more: what was dispatched in between is found by its delivery.
+STILL_WAITING = """
+SELECT notification_id AS id FROM outbox WHERE notification_id = ANY(%(ids)s::uuid[])
+UNION
+SELECT notification_id FROM parked WHERE notification_id = ANY(%(ids)s::uuid[])
+"""
+
+# What has ended without reaching them: it expired, or was cancelled. What did reach them is found by that.
+NAMED_IN_EVENTS = f"""
+WITH stretch AS MATERIALIZED (
+    SELECT id, notification_id FROM notification_event WHERE id > %(after)s ORDER BY id LIMIT {_LOOKED_AT}
+)
+SELECT (SELECT max(id) FROM stretch) AS last,
+       coalesce(json_agg(DISTINCT n.id) FILTER (WHERE n.id IS NOT NULL), '[]') AS named
+FROM stretch s
+CROSS JOIN LATERAL (
+    SELECT n.id FROM notification n
+    WHERE n.id = s.notification_id AND n.tenant = %(tenant)s AND {_NAMES_THEM}
+      AND NOT EXISTS (SELECT 1 FROM outbox WHERE notification_id = n.id)
+      AND NOT EXISTS (SELECT 1 FROM parked WHERE notification_id = n.id)
+      AND NOT EXISTS (SELECT 1 FROM suppression WHERE notification_id = n.id AND user_id = %(user)s)
+      AND NOT EXISTS (
+          SELECT 1 FROM delivery d JOIN inbox i ON i.id = d.inbox_id
+          WHERE d.notification_id = n.id AND i.tenant = %(tenant)s AND i.user_id = %(user)s
+      )
+    LIMIT 1
+) n
+"""
+
+# The lowest numbers go, and the floor rises with them: what is left is an inbox like any other, whose past is not kept.
+ERASE_LOWEST_NUMBERS = f"""
+WITH box AS MATERIALIZED (
+    SELECT id, last_seq, least(last_seq, floor_seq + {MOST_ROWS}) AS floor FROM inbox
+    WHERE tenant = %(tenant)s AND user_id = %(user)s
+), arrivals AS (
+    DELETE FROM delivery d USING box WHERE d.inbox_id = box.id AND d.seq <= box.floor
+    RETURNING d.notification_id,
+              (d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL)::int AS unread,
+              (d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL)::int AS unseen
+), changes AS (
+    DELETE FROM inbox_change c USING box WHERE c.inbox_id = box.id AND c.seq <= box.floor RETURNING 1
+), sums AS MATERIALIZED (
+    SELECT count(*) AS deliveries, coalesce(sum(unread), 0) AS unread, coalesce(sum(unseen), 0) AS unseen,
+           coalesce(array_agg(notification_id), '{{}}') AS notifications
+    FROM arrivals
+), raised AS (
+    UPDATE inbox i SET floor_seq = box.floor, unread = i.unread - sums.unread, unseen = i.unseen - sums.unseen
+    FROM box, sums WHERE i.id = box.id
+)
+SELECT sums.deliveries, sums.notifications, (SELECT count(*) FROM changes) AS changes, box.floor < box.last_seq AS more
+FROM box CROSS JOIN sums
+"""
+
+DELETE_INBOX = "DELETE FROM inbox WHERE tenant = %(tenant)s AND user_id = %(user)s"
+
+ERASE_SOME_SUPPRESSIONS = f"""
+WITH doomed AS MATERIALIZED (
+    SELECT s.notification_id FROM suppression s
+    CROSS JOIN LATERAL (SELECT tenant FROM notification WHERE id = s.notification_id LIMIT 1) n
+    WHERE s.user_id = %(user)s AND n.tenant = %(tenant)s
+    ORDER BY s.notification_id LIMIT {MOST_ROWS}
+    FOR UPDATE OF s
+), gone AS (
+    DELETE FROM suppression
+    WHERE user_id = %(user)s AND notification_id = ANY (ARRAY(SELECT notification_id FROM doomed))
+    RETURNING notification_id
+)
+SELECT count(*) AS suppressions, coalesce(array_agg(notification_id), '{{}}') AS notifications FROM gone
+"""
+
+# In the order of ids, as the next one: of two erased users whom many notifications name, one waits for the other.
+TAKE_OUT_OF_AUDIENCES = """
+WITH shared AS MATERIALIZED (
+    SELECT id FROM notification
+    WHERE id = ANY(%(ids)s::uuid[]) AND tenant = %(tenant)s AND audience -> 'users' ? %(user)s
+    ORDER BY id
+    FOR UPDATE
+), changed AS (
+    UPDATE notification n SET audience = jsonb_set(n.audience, '{users}', (n.audience -> 'users') - %(user)s::text)
+    FROM shared s WHERE n.id = s.id
+    RETURNING n.audience -> 'users' <> '[]' AS names_others
+)
+SELECT count(*) FILTER (WHERE names_others) AS shared_notifications FROM changed
+"""
+
+# Of what waits, the outbox or the parked row has to be there still: otherwise a dispatcher was faster, or an operator.
+FORGET_WAITING = f"""
+WITH doomed AS MATERIALIZED (
+    SELECT n.id FROM notification n WHERE n.id = ANY(%(ids)s::uuid[]) AND n.tenant = %(tenant)s AND {_FOR_NOBODY_ELSE}
+    ORDER BY n.id
+    FOR UPDATE
+), unqueued AS (
+    DELETE FROM outbox o USING doomed d WHERE o.notification_id = d.id RETURNING o.notification_id
+), unparked AS (
+    DELETE FROM parked p USING doomed d WHERE p.notification_id = d.id RETURNING p.notification_id
+), theirs AS MATERIALIZED (
+    SELECT notification_id AS id FROM unqueued UNION SELECT notification_id FROM unparked
+), events AS (
+    DELETE FROM notification_event e USING theirs t WHERE e.notification_id = t.id
+), gone AS (
+    DELETE FROM notification n USING theirs t WHERE n.id = t.id RETURNING 1
+)
+SELECT count(*) AS notifications FROM gone
+"""
+
+FORGET_ENDED = f"""
+WITH theirs AS MATERIALIZED (
+    SELECT n.id FROM notification n WHERE n.id = ANY(%(ids)s::uuid[]) AND n.tenant = %(tenant)s AND {_FOR_NOBODY_ELSE}
+    ORDER BY n.id
+    FOR UPDATE
+), events AS (
+    DELETE FROM notification_event e USING theirs t WHERE e.notification_id = t.id
+), gone AS (
+    DELETE FROM notification n USING theirs t WHERE n.id = t.id RETURNING 1
+)
+SELECT count(*) AS notifications FROM gone
+"""
+
+FORGET_PREFERENCES = """
+WITH last_seen AS (
+    DELETE FROM presence WHERE tenant = %(tenant)s AND user_id = %(user)s
+), gone AS (
+    DELETE FROM preference WHERE tenant = %(tenant)s AND user_id = %(user)s RETURNING 1
+)
+SELECT count(*) AS preferences FROM gone
+"""
+
+# A broadcast that stopped at them, for now or for good, says how far it is by another name. Nobody who is in its
+# audience stands between that name and theirs.
+FORGET_CURSORS = """
+UPDATE broadcast b
+SET cursor = CASE WHEN b.done_at IS NULL THEN coalesce(
+        (SELECT max(user_id) FROM topic_subscription
+         WHERE tenant = n.tenant AND topic = n.audience ->> 'topic' AND user_id < b.cursor),
+        (SELECT max(user_id) FROM inbox WHERE tenant = n.tenant AND n.audience ? 'everyone' AND user_id < b.cursor),
+        '') ELSE '' END
+FROM notification n
+WHERE b.cursor = %(user)s AND n.id = b.notification_id AND n.tenant = %(tenant)s
+"""

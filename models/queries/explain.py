@@ -1,0 +1,34 @@
+"""Why one user has a notification, or has it not: everything that is known of the two together, in one row."""
+
+# A delivery to one of a few is found among those few, one of a broadcast among what the user has.
+EXPLAIN = """
+SELECT n.id::text AS id, n.domain, n.audience, n.actor ->> 'id' AS actor, n.created_at, n.deliver_at, n.expires_at,
+       clock_timestamp() AS now, o.due_at, o.attempts, p.parked_at, b.started_at, b.done_at,
+       b.cursor >= %(user)s AS was_their_turn, s.rule, s.at AS suppressed_at, t.subscribed_at,
+       i.created_at AS inbox_since, i.acked_seq, d.seq, d.silent, d.delivered_at, d.seen_at, d.read_at, d.archived_at,
+       d.deleted_at
+FROM notification n
+LEFT JOIN LATERAL (
+    SELECT * FROM outbox WHERE notification_id = n.id LIMIT 1
+) o ON true
+LEFT JOIN parked p ON p.notification_id = n.id
+LEFT JOIN broadcast b ON b.notification_id = n.id
+LEFT JOIN suppression s ON s.notification_id = n.id AND s.user_id = %(user)s
+LEFT JOIN LATERAL (
+    SELECT subscribed_at FROM topic_subscription
+    WHERE tenant = n.tenant AND topic = n.audience ->> 'topic' AND user_id = %(user)s LIMIT 1
+) t ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM inbox WHERE tenant = n.tenant AND user_id = %(user)s LIMIT 1
+) i ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM (
+        (SELECT * FROM delivery WHERE n.audience ?| '{user,users}' AND notification_id = n.id OFFSET 0)
+        UNION ALL
+        (SELECT * FROM delivery WHERE n.audience ?| '{topic,everyone}' AND inbox_id = i.id OFFSET 0)
+    ) e
+    WHERE e.notification_id = n.id AND e.inbox_id = i.id  -- not before: it would choose the other index for either
+    LIMIT 1
+) d ON true
+WHERE n.tenant = %(tenant)s AND n.id = %(id)s::uuid
+"""
