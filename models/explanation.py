@@ -35,9 +35,7 @@ def explain(user: str, facts: Facts, events: Sequence[Mapping[str, Any]]) -> Ver
 def _of_a_delivery(facts: Facts, cancelled: Mapping[str, Any] | None) -> Verdict:
     number = f"number {facts['seq']} of their inbox"
     if facts["deleted_at"] is not None:
-        if cancelled is not None:
-            return Verdict(Reason.RECALLED, f"They had it, as {number}; it was recalled at {_at(cancelled['at'])}.")
-        return Verdict(Reason.DELETED, f"They had it, as {number}; it was deleted at {_at(facts['deleted_at'])}.")
+        return _of_what_left(facts, cancelled, number)
     if facts["archived_at"] is not None:
         return Verdict(Reason.ARCHIVED, f"They have it, as {number}, and archived it at {_at(facts['archived_at'])}.")
     if facts["read_at"] is not None:
@@ -48,6 +46,19 @@ def _of_a_delivery(facts: Facts, cancelled: Mapping[str, Any] | None) -> Verdict
         Reason.DELIVERED,
         f"They have it, as {number}: it arrived{silently} at {_at(facts['delivered_at'])}, is not read, and {device}.",
     )
+
+
+def _of_what_left(facts: Facts, cancelled: Mapping[str, Any] | None, number: str) -> Verdict:
+    left_at = facts["deleted_at"]
+    had = f"They had it, as {number};"
+    if facts["replaced"]:
+        newer = f"a newer one with its collapse key took its place at {_at(left_at)}"
+        return Verdict(Reason.REPLACED, f"{had} {newer}.")
+    if cancelled is not None and left_at >= cancelled["at"]:
+        return Verdict(Reason.RECALLED, f"{had} it was recalled at {_at(cancelled['at'])}.")
+    if facts["expires_at"] is not None and left_at >= facts["expires_at"]:
+        return Verdict(Reason.EXPIRED, f"{had} it expired at {_at(facts['expires_at'])}.")
+    return Verdict(Reason.DELETED, f"{had} it was deleted at {_at(left_at)}.")
 
 
 def _not_for_them(user: str, facts: Facts) -> Verdict | None:

@@ -86,6 +86,7 @@ class Reason(StrEnum):
     READ = "read"
     ARCHIVED = "archived"
     DELETED = "deleted"
+    REPLACED = "replaced"
     RECALLED = "recalled"
     SUPPRESSED = "suppressed"
     NOT_IN_AUDIENCE = "not_in_audience"

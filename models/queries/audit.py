@@ -9,7 +9,8 @@ _BY_NAME = "n.audience ?| '{user,users}'"
 # The first that fits is the state of a notification; one that is nowhere is lost.
 _STATES = f"""
 WITH waiting AS (
-    SELECT notification_id, count(*) AS times, bool_or(due_at <= now()) AS due FROM outbox GROUP BY notification_id
+    SELECT notification_id, count(*) AS times, bool_or(due_at <= now()) AS due FROM outbox
+    WHERE withdraws IS NULL GROUP BY notification_id
 ), ended AS (
     SELECT notification_id, bool_or(event = 'cancelled') AS cancelled FROM notification_event
     WHERE event IN ('expired', 'cancelled') GROUP BY notification_id
@@ -101,7 +102,10 @@ FAULTY_INBOXES = f"{_INBOXES} SELECT what, fault FROM judged WHERE fault IS NOT 
 _OF_NO_NOTIFICATION = " UNION ALL ".join(
     f"SELECT '{table}' AS kind, t.notification_id FROM {table} t "
     "WHERE NOT EXISTS (SELECT 1 FROM notification n WHERE n.id = t.notification_id)"
-    for table in ("outbox", "parked", "broadcast", "suppression", "notification_event", "delivery")
+    for table in (
+        *("outbox", "parked", "broadcast", "suppression"),
+        *("notification_event", "delivery", "withdrawal", "expiry"),
+    )
 )
 
 COUNT_ORPHANS = f"SELECT count(*) AS faults FROM ({_OF_NO_NOTIFICATION}) o"

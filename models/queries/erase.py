@@ -27,7 +27,7 @@ SELECT count(*) AS subscriptions FROM gone
 # Parked ones with every stretch: whatever an operator puts back meanwhile is seen at one of the two places.
 NAMED_IN_OUTBOX = f"""
 WITH stretch AS MATERIALIZED (
-    SELECT position, notification_id, priority FROM outbox WHERE position > %(after)s
+    SELECT position, notification_id, priority FROM outbox WHERE position > %(after)s AND withdraws IS NULL
     ORDER BY position LIMIT {_LOOKED_AT}
 ), waiting AS (
     SELECT notification_id, priority FROM stretch
@@ -44,7 +44,7 @@ CROSS JOIN LATERAL (
 
 # Asked again when no dispatcher is at work any more: what was dispatched in between is found by its delivery.
 STILL_WAITING = """
-SELECT notification_id AS id FROM outbox WHERE notification_id = ANY(%(ids)s::uuid[])
+SELECT notification_id AS id FROM outbox WHERE notification_id = ANY(%(ids)s::uuid[]) AND withdraws IS NULL
 UNION
 SELECT notification_id FROM parked WHERE notification_id = ANY(%(ids)s::uuid[])
 """
@@ -60,7 +60,7 @@ FROM stretch s
 CROSS JOIN LATERAL (
     SELECT n.id FROM notification n
     WHERE n.id = s.notification_id AND n.tenant = %(tenant)s AND {_NAMES_THEM}
-      AND NOT EXISTS (SELECT 1 FROM outbox WHERE notification_id = n.id)
+      AND NOT EXISTS (SELECT 1 FROM outbox WHERE notification_id = n.id AND withdraws IS NULL)
       AND NOT EXISTS (SELECT 1 FROM parked WHERE notification_id = n.id)
       AND NOT EXISTS (SELECT 1 FROM suppression WHERE notification_id = n.id AND user_id = %(user)s)
       AND NOT EXISTS (
@@ -141,6 +141,10 @@ WITH doomed AS MATERIALIZED (
     SELECT notification_id AS id FROM unqueued UNION SELECT notification_id FROM unparked
 ), events AS (
     DELETE FROM notification_event e USING theirs t WHERE e.notification_id = t.id
+), ends AS (
+    DELETE FROM expiry e USING theirs t WHERE e.notification_id = t.id
+), withdrawals AS (
+    DELETE FROM withdrawal w USING theirs t WHERE w.notification_id = t.id
 ), gone AS (
     DELETE FROM notification n USING theirs t WHERE n.id = t.id RETURNING 1
 )
@@ -154,6 +158,12 @@ WITH theirs AS MATERIALIZED (
     FOR UPDATE
 ), events AS (
     DELETE FROM notification_event e USING theirs t WHERE e.notification_id = t.id
+), ends AS (
+    DELETE FROM expiry e USING theirs t WHERE e.notification_id = t.id
+), withdrawals AS (
+    DELETE FROM withdrawal w USING theirs t WHERE w.notification_id = t.id
+), to_withdraw AS (
+    DELETE FROM outbox o USING theirs t WHERE o.notification_id = t.id
 ), gone AS (
     DELETE FROM notification n USING theirs t WHERE n.id = t.id RETURNING 1
 )

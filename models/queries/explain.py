@@ -6,10 +6,15 @@ SELECT n.id::text AS id, n.domain, n.audience, n.actor ->> 'id' AS actor, n.crea
        clock_timestamp() AS now, o.due_at, o.attempts, p.parked_at, b.started_at, b.done_at,
        b.cursor >= %(user)s AS was_their_turn, s.rule, s.at AS suppressed_at, t.subscribed_at,
        i.created_at AS inbox_since, i.acked_seq, d.seq, d.silent, d.delivered_at, d.seen_at, d.read_at, d.archived_at,
-       d.deleted_at
+       d.deleted_at, d.collapsed,
+       EXISTS (
+           SELECT 1 FROM delivery later
+           WHERE later.inbox_id = d.inbox_id AND later.seq > d.seq AND later.type = d.type
+             AND later.collapse_key = d.collapse_key AND later.delivered_at = d.deleted_at
+       ) AS replaced
 FROM notification n
 LEFT JOIN LATERAL (
-    SELECT * FROM outbox WHERE notification_id = n.id LIMIT 1
+    SELECT * FROM outbox WHERE notification_id = n.id AND withdraws IS NULL LIMIT 1
 ) o ON true
 LEFT JOIN parked p ON p.notification_id = n.id
 LEFT JOIN broadcast b ON b.notification_id = n.id

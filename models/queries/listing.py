@@ -8,14 +8,16 @@ WINDOW = 10_000
 
 # The same as `GET /v1/notifications/{id}` says; a test holds one against the other.
 _STATUS = """
-CASE WHEN o.due_at IS NOT NULL THEN
+CASE WHEN EXISTS (SELECT 1 FROM notification_event
+                  WHERE notification_id = n.id AND event = 'cancelled') THEN 'cancelled'
+     WHEN o.due_at IS NOT NULL THEN
          CASE WHEN n.deliver_at IS NOT NULL AND o.due_at > n.created_at AND o.attempts = 0 THEN 'scheduled'
               WHEN o.attempts > 0 OR EXISTS (SELECT 1 FROM broadcast WHERE notification_id = n.id) THEN 'dispatching'
               ELSE 'accepted' END
      WHEN EXISTS (SELECT 1 FROM parked WHERE notification_id = n.id) THEN 'dispatching'
-     ELSE coalesce((SELECT event FROM notification_event
-                    WHERE notification_id = n.id AND event IN ('expired', 'cancelled') ORDER BY event LIMIT 1),
-                   'dispatched') END"""
+     WHEN EXISTS (SELECT 1 FROM notification_event
+                  WHERE notification_id = n.id AND event IN ('expired', 'withdrawn')) THEN 'expired'
+     ELSE 'dispatched' END"""
 
 _RANGE = """
     FROM notification n
@@ -43,7 +45,8 @@ FROM (
     SELECT *{_RANGE}
     LIMIT {WINDOW}
 ) n
-LEFT JOIN LATERAL (SELECT due_at, attempts FROM outbox WHERE notification_id = n.id LIMIT 1) o ON true
+LEFT JOIN LATERAL (SELECT due_at, attempts FROM outbox WHERE notification_id = n.id AND withdraws IS NULL LIMIT 1) o
+    ON true
 WHERE {wanted}
 ORDER BY n.created_at DESC, n.id DESC
 LIMIT %(limit)s

@@ -25,7 +25,7 @@ from tests.api.test_preferences import set_for
 from tests.api.test_recipients import dispatched
 from tests.api.test_topics import TOPIC, changed
 from tests.api.test_users import bearing
-from tests.conftest import as_user, notification
+from tests.conftest import as_user, in_a_while, notification
 from tests.socket_server.conftest import eventually
 from tests.workers.test_fan_out import broadcast, finish, names, reached, step, subscribe
 
@@ -97,7 +97,7 @@ async def live(backend: httpx.AsyncClient, worker: Resources, connection: Connec
         "INSERT INTO parked (notification_id, priority, attempts, reason) SELECT notification_id, 3, 1, '' FROM gone"
     )
     for to in (alone, both, {"users": [GONE]}):
-        await send(backend, to=to, deliver_at="2099-01-01T00:00:00Z")
+        await send(backend, to=to, deliver_at=in_a_while())
     connection.execute("INSERT INTO presence VALUES ('default', %s, now())", [GONE])
 
 

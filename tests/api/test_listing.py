@@ -15,11 +15,12 @@ from models.contracts import NotificationsPage
 from models.cursors import Cursor
 from models.keys import create_key
 from models.queries import listing as sql
+from models.queries.withdraw import queue_expired
 from models.states import NotificationStatus, Priority
 from tests.api.test_notifications import problem
 from tests.api.test_topics import changed, look
 from tests.api.test_users import bearing
-from tests.conftest import nobody, notification
+from tests.conftest import in_a_while, nobody, notification
 from workers.dispatch import dispatch_batch
 from workers.tasks import dispatch_until_idle
 
@@ -133,11 +134,18 @@ async def test_its_statuses_are_those_that_each_has_by_itself(
     dispatch_batch(connection, Priority.LOW, limit=1, attempts=5)
     expected[await send(backend, to={"topic": "blog:post:8"}, priority="high")] = "dispatched"
     dispatch_batch(connection, Priority.HIGH, limit=1, attempts=5)
+    cancelled, withdrawn = await send(backend), await send(backend, expires_at=in_a_while())
+    assert (await backend.delete(f"{URL}/{cancelled}")).status_code == 200
+    await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
+    connection.execute("UPDATE expiry SET expires_at = now() WHERE notification_id = %s", [withdrawn])
+    connection.execute(queue_expired(10))
+    await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
+    expected |= {cancelled: "cancelled", withdrawn: "expired"}
     again = await send(backend)
     connection.execute("UPDATE outbox SET attempts = 1 WHERE notification_id = %s", [again])
     expected[again] = "dispatching"
     expected[await send(backend)] = "accepted"
-    expected[await send(backend, deliver_at="2099-01-01T00:00:00Z")] = "scheduled"
+    expected[await send(backend, deliver_at=in_a_while())] = "scheduled"
     assert {row["id"]: row["status"] for page in await pages(backend) for row in page} == expected
     for key, status in expected.items():
         assert (await look(backend, key))["status"] == status

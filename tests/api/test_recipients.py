@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,13 +11,14 @@ import pytest
 
 from models.contracts import ExplainOut, InboxPage
 from models.keys import create_key
+from models.queries.withdraw import queue_expired
 from models.states import Priority
 from tests.api.test_listing import send
 from tests.api.test_notifications import problem
-from tests.api.test_preferences import ALWAYS_QUIET, set_for
+from tests.api.test_preferences import set_for
 from tests.api.test_topics import TOPIC, changed
 from tests.api.test_users import bearing
-from tests.conftest import as_user, nobody, notification
+from tests.conftest import as_user, in_a_while, nobody, notification, quiet_now
 from workers.dispatch import dispatch_batch
 from workers.tasks import dispatch_until_idle
 
@@ -140,7 +142,7 @@ async def test_it_says_how_far_a_delivery_has_come(
 async def test_it_names_the_rule_that_kept_it_away_and_what_did_not_ring(
     backend: httpx.AsyncClient, worker: Resources
 ) -> None:
-    await set_for(backend, mutes={"domains": ["shop"]}, quiet_hours=ALWAYS_QUIET)
+    await set_for(backend, mutes={"domains": ["shop"]}, quiet_hours=quiet_now())
     shop, blog = await send(backend), await send(backend, type="blog.post.published")
     await dispatched(worker)
     assert await reason(backend, shop) == ("suppressed", "They do not have it: the user mutes the domain shop.")
@@ -209,15 +211,17 @@ async def test_it_says_what_a_broadcast_waits_for(backend: httpx.AsyncClient, co
 async def test_it_says_why_not_yet_and_why_never(
     backend: httpx.AsyncClient, worker: Resources, connection: Connection
 ) -> None:
-    later = await send(backend, deliver_at="2099-01-01T00:00:00Z")
-    assert await reason(backend, later) == ("scheduled", "Not yet: it is not due before 2099-01-01 00:00:00 UTC.")
+    at = in_a_while()
+    due = f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC"
+    later = await send(backend, deliver_at=at)
+    assert await reason(backend, later) == ("scheduled", f"Not yet: it is not due before {due}.")
     assert [event["event"] for event in (await why(backend, later))["timeline"]] == ["accepted", "scheduled"]
-    again = await send(backend, priority="low", deliver_at="2099-01-01T00:00:00Z")
+    again = await send(backend, priority="low", deliver_at=at)
     connection.execute("UPDATE outbox SET attempts = 2 WHERE notification_id = %s", [again])
     kind, verdict = await reason(backend, again)
     assert (kind, verdict) == (
         "waiting",
-        "Not yet: its dispatch failed 2 times, and is tried again at 2099-01-01 00:00:00 UTC.",
+        f"Not yet: its dispatch failed 2 times, and is tried again at {due}.",
     )
     expired = await send(backend, expires_at="2026-01-01T00:00:00Z")
     await dispatched(worker)
@@ -244,14 +248,33 @@ async def test_it_says_what_was_cancelled_and_what_recalled(
 ) -> None:
     arrived = await send(backend)
     await dispatched(worker)
-    await backend.delete("/v1/inbox/1", headers=as_user())
+    deleted = await send(backend)
+    await dispatched(worker)
+    await backend.delete("/v1/inbox/2", headers=as_user())
     waiting = await send(backend)
-    connection.execute("DELETE FROM outbox")
-    connection.execute(
-        "INSERT INTO notification_event (notification_id, event, detail) SELECT id, 'cancelled', '' FROM notification"
-    )
+    for key in (arrived, deleted, waiting):
+        await backend.delete(f"/v1/notifications/{key}")
     assert (await reason(backend, arrived))[0] == "recalled"
+    assert (await reason(backend, deleted))[0] == "deleted"
     assert (await reason(backend, waiting))[0] == "cancelled"
+
+
+async def test_it_says_what_expired_and_what_was_replaced(
+    backend: httpx.AsyncClient, worker: Resources, connection: Connection
+) -> None:
+    ended = await send(backend, expires_at=in_a_while())
+    replaced = await send(backend, collapse_key="k")
+    await dispatched(worker)
+    folded, newest = await send(backend, collapse_key="k"), await send(backend, collapse_key="k")
+    await dispatched(worker)
+    connection.execute("UPDATE notification SET expires_at = now() WHERE id = %s", [ended])
+    connection.execute("UPDATE expiry SET expires_at = now()")
+    connection.execute(queue_expired(10))
+    await dispatched(worker)
+    assert (await reason(backend, ended))[0] == "expired"
+    assert (await reason(backend, replaced))[0] == "replaced"
+    assert (await reason(backend, folded))[0] == "suppressed"
+    assert (await reason(backend, newest))[0] == "delivered"
 
 
 @pytest.mark.parametrize("key", ["0198a9c0-0000-7000-8000-000000000000", "nonsense", "%00"])

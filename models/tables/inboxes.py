@@ -1,0 +1,136 @@
+"""What users have: inboxes with their deliveries and changes, and what they do not want."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Identity,
+    Index,
+    SmallInteger,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from models.tables.columns import time_column
+
+
+class Inbox(SQLModel, table=True):
+    """One user's numbered log. The row lock is held to commit, so the order of numbers is the order of commits."""
+
+    __tablename__ = "inbox"
+    __table_args__ = (
+        Index("inbox_user", "tenant", "user_id", unique=True),
+        CheckConstraint("unread >= 0 AND unseen >= 0", name="inbox_counts"),
+        CheckConstraint("acked_seq <= last_seq AND floor_seq <= last_seq", name="inbox_order"),
+        CheckConstraint("length(user_id) BETWEEN 1 AND 128", name="inbox_user_name"),
+        {"postgresql_with": {"fillfactor": 70}},
+    )
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    tenant: str = Field(sa_type=Text)
+    user_id: str = Field(sa_type=Text)
+    last_seq: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    acked_seq: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    floor_seq: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    unread: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    unseen: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    created_at: datetime = time_column(default=True, nullable=False)
+
+
+class Delivery(SQLModel, table=True):
+    """One notification in one inbox. The row stays when it is deleted, so that senders' counts stay true.
+
+    `locale` says which of the notification's texts it was delivered with; null: its title and body.
+    """
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        Index("delivery_notification", "notification_id", "inbox_id"),
+        Index(
+            "delivery_active",
+            "inbox_id",
+            "seq",
+            "archived_at",  # null throughout; next to `seq`, a filter looks to Postgres 18 like one to skip by
+            "domain",  # what is filtered by, without a visit to the table
+            "type",
+            "priority",
+            postgresql_where=text("archived_at IS NULL AND deleted_at IS NULL"),
+        ),
+        Index(
+            "delivery_archived",
+            "inbox_id",
+            "seq",
+            postgresql_where=text("archived_at IS NOT NULL AND deleted_at IS NULL"),
+        ),
+        Index(
+            "delivery_collapse",
+            "inbox_id",
+            "type",
+            "collapse_key",
+            postgresql_where=text(
+                "collapse_key IS NOT NULL AND read_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL"
+            ),
+        ),
+        Index(
+            "delivery_unread",
+            "inbox_id",
+            "seq",
+            postgresql_where=text("read_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL"),
+        ),
+        Index(
+            "delivery_unseen",
+            "inbox_id",
+            "seq",
+            postgresql_where=text("seen_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL"),
+        ),
+    )
+
+    inbox_id: int = Field(sa_type=BigInteger, primary_key=True)
+    seq: int = Field(sa_type=BigInteger, primary_key=True)
+    notification_id: UUID
+    domain: str = Field(sa_type=Text)
+    type: str = Field(sa_type=Text)
+    priority: int = Field(sa_type=SmallInteger)
+    silent: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    locale: str | None = Field(default=None, sa_type=Text)
+    collapse_key: str | None = Field(default=None, sa_type=Text)
+    collapsed: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})  # how many others it stands for
+    delivered_at: datetime = time_column(default=True, nullable=False)
+    seen_at: datetime | None = time_column()
+    read_at: datetime | None = time_column()
+    archived_at: datetime | None = time_column()
+    deleted_at: datetime | None = time_column()
+
+
+class InboxChange(SQLModel, table=True):
+    """A numbered change to an inbox. "Read all" is one row here, however many deliveries it touched."""
+
+    __tablename__ = "inbox_change"
+    __table_args__ = (CheckConstraint("(seqs IS NULL) <> (up_to IS NULL)", name="inbox_change_target"),)
+
+    inbox_id: int = Field(sa_type=BigInteger, primary_key=True)
+    seq: int = Field(sa_type=BigInteger, primary_key=True)
+    action: str = Field(sa_type=Text)
+    seqs: list[int] | None = Field(default=None, sa_column=Column(ARRAY(BigInteger)))
+    up_to: int | None = Field(default=None, sa_type=BigInteger)
+    at: datetime = time_column(default=True, nullable=False)
+
+
+class Preference(SQLModel, table=True):
+    """What a user does not want, as `models.contracts.PreferencesIn` has checked it."""
+
+    __tablename__ = "preference"
+
+    tenant: str = Field(sa_type=Text, primary_key=True)
+    user_id: str = Field(sa_type=Text, primary_key=True)
+    body: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    updated_at: datetime = time_column(default=True, nullable=False)
