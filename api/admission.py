@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from api.auth import Backend
     from models.database import Database
+    from models.quotas import Verdict
     from models.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 _LOOK_S = 1.0
 _SHARE = 20  # a look that takes long is followed by a pause of so many times as long
 _COME_BACK_S = 5
+_MOST_RATES = 1_000
 
 
 class Admission:
@@ -34,44 +36,48 @@ class Admission:
 
     def __init__(self, database: Database, client: redis.asyncio.Redis, settings: Settings) -> None:
         self._backlog = Backlog(database, settings.outbox_limit)
+        self._client = client
         self._quotas = Quotas("ingest", settings.ingest_per_s, client)
+        self._of_tenants: dict[float, Quotas] = {}  # by what they may send per second
         self._named_at: dict[str, float] = {}  # monotonic; when the log named a key that was refused
-        self._policy = f'"{self._quotas.name}";q={self._quotas.amount};w={WINDOW_S}'
 
     async def watch_backlog(self) -> None:
         """Keep knowing how deep the outbox is, for ever."""
         await self._backlog.look_regularly()
 
     async def admit(self, backend: Backend, cost: int) -> dict[str, str]:
-        """Let `cost` notifications or events in, and return the headers that say what is left of the key's quota.
+        """Let `cost` notifications or events in, and return the headers that say what is left of the quotas.
 
-        Raises `RateLimitedError`, or `ValidationFailedError` where waiting would not help. The headers are those of
+        There is one for each key, and one for all keys of a tenant together, where the tenant has a limit. Raises
+        `RateLimitedError`, or `ValidationFailedError` where waiting would not help. The headers are those of
         draft-ietf-httpapi-ratelimit-headers.
         """
-        self._require_that_it_can_fit(cost)
-        verdict = await self._quotas.take(backend.key_id, cost)
-        if not self._quotas.amount:
-            return {}
-        reset_in_s = math.ceil(verdict.reset_in_s)
-        headers = {
-            "RateLimit-Policy": self._policy,
-            "RateLimit": f'"{self._quotas.name}";r={verdict.remaining};t={reset_in_s}',
-        }
-        if not verdict.allowed:
-            telemetry.ingest_refusals.labels(RateLimitedError.code).inc(cost)
-            self._name(backend)
-            detail = (
-                f"This key may send {self._quotas.amount} notifications and events in {WINDOW_S} s, "
-                f"of which {verdict.remaining} are left, and these are {cost}; try again later"
-            )
-            raise RateLimitedError(detail, retry_in_ms=verdict.retry_in_s * 1000, headers=headers)
+        asked = [(self._quotas, backend.key_id, "key")] if self._quotas.amount else []
+        if backend.tenant_ingest_per_s is not None:
+            asked.append((self._quotas_of_tenants(backend.tenant_ingest_per_s), backend.tenant, "tenant"))
+        for quotas, _, whose in asked:
+            _require_that_it_can_fit(quotas, whose, cost)
+        headers: dict[str, str] = {}
+        for quotas, name, whose in asked:
+            verdict = await quotas.take(name, cost)
+            _say(headers, quotas, verdict)
+            if not verdict.allowed:
+                telemetry.ingest_refusals.labels(RateLimitedError.code).inc(cost)
+                self._name(backend)
+                detail = (
+                    f"This {whose} may send {quotas.amount} notifications and events in {WINDOW_S} s, "
+                    f"of which {verdict.remaining} are left, and these are {cost}; try again later"
+                )
+                raise RateLimitedError(detail, retry_in_ms=verdict.retry_in_s * 1000, headers=headers)
         return headers
 
-    def _require_that_it_can_fit(self, cost: int) -> None:
-        most = self._quotas.amount
-        if most and cost > most:
-            detail = f"Send at most {most} at once: a key may send no more in {WINDOW_S} s; there are {cost}"
-            raise ValidationFailedError(errors=(FieldError("/notifications", "bulk_size", detail),))  # of a bulk
+    def _quotas_of_tenants(self, per_s: float) -> Quotas:
+        """Return what counts for the tenants that may send so much."""
+        if per_s not in self._of_tenants:
+            if len(self._of_tenants) >= _MOST_RATES:
+                self._of_tenants.clear()  # Redis goes on counting; what was on credit is forgiven
+            self._of_tenants[per_s] = Quotas("tenant", per_s, self._client)
+        return self._of_tenants[per_s]
 
     def _name(self, backend: Backend) -> None:
         now = time.monotonic()
@@ -88,6 +94,22 @@ class Admission:
                 "try again later, or send what is more urgent"
             )
             raise OutboxFullError(detail, retry_after_s=_COME_BACK_S)
+
+
+def _require_that_it_can_fit(quotas: Quotas, whose: str, cost: int) -> None:
+    if cost > quotas.amount:
+        detail = f"Send at most {quotas.amount} at once: a {whose} may send no more in {WINDOW_S} s; there are {cost}"
+        raise ValidationFailedError(errors=(FieldError("/notifications", "bulk_size", detail),))  # of a bulk
+
+
+def _say(headers: dict[str, str], quotas: Quotas, verdict: Verdict) -> None:
+    """Add what one quota says to the headers, which are lists."""
+    said = {
+        "RateLimit-Policy": f'"{quotas.name}";q={quotas.amount};w={WINDOW_S}',
+        "RateLimit": f'"{quotas.name}";r={verdict.remaining};t={math.ceil(verdict.reset_in_s)}',
+    }
+    for name, value in said.items():
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
 
 
 class Backlog:

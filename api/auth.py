@@ -13,6 +13,7 @@ from models.errors import ForbiddenError, TokenInvalidError, UnauthorizedError
 from models.keys import secret_matches, split_key
 from models.queries import keys as sql
 from models.states import Scope
+from models.tenants import DEFAULT_TENANT
 from models.tokens import UserToken
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Backend:
     tenant: str
     scopes: frozenset[str]
     domains: frozenset[str]
+    tenant_ingest_per_s: float | None = None  # for all keys of the tenant together
 
     def require(self, scope: Scope) -> None:
         """Raise `ForbiddenError` where the key lacks `scope`."""
@@ -68,7 +70,9 @@ class Authenticator:
         if not rows or not secret_matches(secret, rows[0]["secret_hash"]):
             raise UnauthorizedError
         row = rows[0]
-        backend = Backend(key_id, row["tenant"], frozenset(row["scopes"]), frozenset(row["domains"]))
+        backend = Backend(
+            key_id, row["tenant"], frozenset(row["scopes"]), frozenset(row["domains"]), row["ingest_per_s"]
+        )
         if len(self._known) >= _MOST_KEYS:
             self._known.clear()
         self._known[credentials] = (now, backend)
@@ -77,6 +81,10 @@ class Authenticator:
     def forget(self, key_id: str) -> None:
         """Stop honouring a key in this process at once."""
         self._known = {text: known for text, known in self._known.items() if known[1].key_id != key_id}
+
+    def forget_tenant(self, tenant: str) -> None:
+        """Look the keys of a tenant up again, in this process, at their next use."""
+        self._known = {text: known for text, known in self._known.items() if known[1].tenant != tenant}
 
     async def user(self, credentials: str) -> UserToken:
         """Return what the token says. Raises as `TokenVerifier.verify` does."""
@@ -104,6 +112,21 @@ class NeedsKey(HTTPBearer):
         authenticator: Authenticator = request.app.state.resources.authenticator
         backend = await authenticator.backend(bearer(request))
         backend.require(self._scope)
+        return backend
+
+
+class NeedsSystemAdmin(NeedsKey):
+    """A dependency that lets only administrators of the system through: keys of the default tenant."""
+
+    def __init__(self) -> None:
+        super().__init__(Scope.ADMIN)
+
+    async def __call__(self, request: Request) -> Backend:  # type: ignore[override]  # as above
+        """Raise as `NeedsKey` does."""
+        backend = await super().__call__(request)
+        if backend.tenant != DEFAULT_TENANT:
+            detail = f"Tenants are managed with a key of the tenant {DEFAULT_TENANT}; this one is of {backend.tenant}"
+            raise ForbiddenError(detail)
         return backend
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
+import psycopg
 from fastapi import APIRouter, Depends, Request, Response
 
 from api.auth import Backend, NeedsKey
@@ -16,6 +17,7 @@ from models.frames import dumps
 from models.keys import is_key_id, new_key
 from models.queries import keys as sql
 from models.states import Scope
+from models.tenants import require_found
 from models.tokens import mint_token
 
 if TYPE_CHECKING:
@@ -64,26 +66,38 @@ async def mint(request: Request, held: Held, backend: Minter) -> Response:
 )
 async def create(request: Request, held: Held, backend: Admin) -> Response:
     """`key` is shown this once; only a hash of it is stored."""
+    return await create_for(backend.tenant, request, held)
+
+
+async def create_for(tenant: str, request: Request, held: Held) -> Response:
+    """Create what the body asks for. Raises `NotFoundError` where there is no such tenant."""
     wanted = await json_body(request, KeyIn)
     key_id, key, secret_hash = new_key()
-    rows = await held.database.rows(
-        sql.CREATE_KEY,
-        {
-            "id": key_id,
-            "tenant": backend.tenant,
-            "name": wanted.name,
-            "secret_hash": secret_hash,
-            "scopes": [str(scope) for scope in dict.fromkeys(wanted.scopes)],
-            "domains": list(dict.fromkeys(wanted.domains)),
-        },
-    )
+    made = {
+        "id": key_id,
+        "tenant": tenant,
+        "name": wanted.name,
+        "secret_hash": secret_hash,
+        "scopes": [str(scope) for scope in dict.fromkeys(wanted.scopes)],
+        "domains": list(dict.fromkeys(wanted.domains)),
+    }
+    try:
+        rows = await held.database.rows(sql.CREATE_KEY, made)
+    except psycopg.errors.ForeignKeyViolation:
+        rows = []
+    require_found(tenant, rows)
     return Response(dumps({**_public(rows[0]), "key": key}), 201, media_type=JSON)
 
 
 @router.get("/keys", tags=["keys"], response_model=KeyList, summary="List API keys", responses=problems(401, 403, 503))
 async def list_(held: Held, backend: Admin) -> Response:
     """The tenant's keys without their secrets, revoked ones too, newest first."""
-    rows = await held.database.rows(sql.LIST_KEYS, {"tenant": backend.tenant})
+    return await list_of(backend.tenant, held)
+
+
+async def list_of(tenant: str, held: Held) -> Response:
+    """Answer with a tenant's keys."""
+    rows = await held.database.rows(sql.LIST_KEYS, {"tenant": tenant})
     return Response(dumps({"keys": [_public(row) for row in rows]}), media_type=JSON)
 
 
@@ -100,9 +114,12 @@ def _public(row: Mapping[str, Any]) -> dict[str, Any]:
 )
 async def revoke(key_id: str, held: Held, backend: Admin) -> Response:
     """At once in this process, within a second in others."""
-    known = is_key_id(key_id) and await held.database.rows(
-        sql.REVOKE_KEY_IF_LIVE, {"id": key_id, "tenant": backend.tenant}
-    )
+    return await revoke_of(backend.tenant, key_id, held)
+
+
+async def revoke_of(tenant: str, key_id: str, held: Held) -> Response:
+    """Revoke a key. Raises `NotFoundError` where the tenant has no such live key."""
+    known = is_key_id(key_id) and await held.database.rows(sql.REVOKE_KEY_IF_LIVE, {"id": key_id, "tenant": tenant})
     if not known:
         detail = f"There is no live key {key_id[:64]!r} in this tenant"
         raise NotFoundError(detail)

@@ -22,6 +22,7 @@ from api import (
     recipients,
     rooms,
     socket_docs,
+    tenants,
     topics,
     types,
     users,
@@ -68,8 +69,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.resources = resources
     modules = (
-        *(notifications, listing, inbox, preferences, topics, types, rooms, users, recipients, keys, health),
-        socket_docs,
+        *(notifications, listing, inbox, preferences, topics, types, rooms, users, recipients, keys),
+        *(tenants, health, socket_docs),
     )
     for module in modules:
         app.router.routes.extend(module.router.routes)  # `include_router` would look each request up level by level

@@ -34,6 +34,8 @@ _INPUTS: tuple[type[BaseModel], ...] = (
     contracts.Subscriber,
     contracts.PreferencesIn,
     contracts.TypeIn,
+    contracts.TenantIn,
+    contracts.TenantPatch,
     contracts.Problem,
 )
 

@@ -106,6 +106,18 @@ class NotFoundError(BellhopError):
     status, code, title = 404, "not_found", "There is nothing here"
 
 
+class TenantExistsError(BellhopError):
+    status, code, title = 409, "tenant_exists", "There is a tenant of this name"
+
+
+class TenantNotEmptyError(BellhopError):
+    status, code, title = 409, "tenant_not_empty", "The tenant still has data"
+
+
+class DefaultTenantError(BellhopError):
+    status, code, title = 409, "default_tenant", "The default tenant is the system's"
+
+
 class MethodNotAllowedError(BellhopError):
     status, code, title = 405, "method_not_allowed", "The method is not allowed here"
 

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 import orjson
@@ -52,6 +53,7 @@ _DOMAIN = r"^[a-z0-9_-]{1,64}$"
 _GRANT = r"^([A-Za-z0-9._:@+-]{1,128}|[A-Za-z0-9._:@+-]{0,127}\*)$"
 _CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 _LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$"
+_TYPE_GRANT = r"^([a-z0-9_-]+(\.[a-z0-9_-]+){1,4}|[a-z0-9_.-]{0,127}\*)$"
 NAME_RULE = "1 to 128 of the characters A-Z a-z 0-9 . _ : @ + -"
 _RULES = {
     _NAME: NAME_RULE,
@@ -60,6 +62,7 @@ _RULES = {
     _CLOCK: "the form HH:MM, from 00:00 to 23:59",
     _LOCALE: "the form of a language tag, such as uk or pt-BR",
     _GRANT: f"{NAME_RULE}, or fewer and a * at the end",
+    _TYPE_GRANT: "the form of a type, like shop.order.shipped, or of its beginning and a *, like shop.*",
     TENANT_PATTERN: "1 to 63 of the characters a-z 0-9 _ -, the first of them a letter or a digit",
 }
 
@@ -132,6 +135,13 @@ def _check_url(value: str) -> str:
     return value
 
 
+def _check_jwks_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "https" or not parts.hostname or not value.isprintable():
+        raise PydanticCustomError("bad_jwks_url", "must be an https URL, such as https://id.example.com/jwks.json")
+    return value
+
+
 def _only_text(value: object) -> object:
     if value is not None and not isinstance(value, str | datetime):
         raise PydanticCustomError("bad_time", "must be an RFC 3339 time such as 2026-03-01T12:00:00Z")
@@ -176,8 +186,11 @@ TypeName = Annotated[str, StringConstraints(pattern=_TYPE, max_length=128)]
 Domain = Annotated[str, StringConstraints(pattern=_DOMAIN)]
 Text = Annotated[str, AfterValidator(_refuse_nul)]
 Grant = Annotated[str, StringConstraints(pattern=_GRANT)]
+TypeGrant = Annotated[str, StringConstraints(pattern=_TYPE_GRANT, max_length=128)]
 Grants = Annotated[list[Grant], Field(max_length=MAX_GRANTS)]
 Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
+JwksUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_jwks_url)]
+TenantName = Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
 Data = Annotated[dict[str, Any], AfterValidator(_check_data)]
 Schema = Annotated[dict[str, Any], AfterValidator(_check_schema)]
 Digest = Annotated[None, BeforeValidator(_refuse_digest)]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from models.database import connect, transaction
 from models.fields import API_KEY_PREFIX
 from models.queries import keys
-from models.tenants import DEFAULT_TENANT
+from models.queries import tenants as tenants_sql
+from models.tenants import DEFAULT_TENANT, new_secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +56,8 @@ def create_key(
     """Create a key, and its tenant where it is new. Returns its id, and the whole key for the only time."""
     key_id, key, secret_hash = new_key()
     with connect(database_url) as connection, transaction(connection):
-        secret = None if tenant == DEFAULT_TENANT else secrets.token_urlsafe(48)
-        connection.execute(keys.ENSURE_TENANT, {"tenant": tenant, "secret": secret})
+        secret = None if tenant == DEFAULT_TENANT else new_secret()
+        connection.execute(tenants_sql.ENSURE_TENANT, {"tenant": tenant, "secret": secret})
         connection.execute(
             keys.CREATE_KEY,
             {

@@ -14,7 +14,7 @@ import orjson
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.retention import Kept, KeptByRoom
+from models.retention import Kept, KeptByRoom, KeptByType, KeptItems
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 MINIMUM_SECRET_LENGTH = 32
@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     )
     dispatch_attempts: int = Field(5, ge=1, le=100, description="Tries before a row is parked")
     sweep_interval_s: float = Field(1.0, gt=0, le=60)
-    trim_interval_s: float = Field(5.0, gt=0, le=3600, description="How often old events of rooms are removed")
+    trim_interval_s: float = Field(5.0, gt=0, le=3600, description="How often what is not kept any more is removed")
     head_check_interval_s: float = Field(2.0, gt=0, le=60)
     node_heartbeat_s: float = Field(2.0, gt=0, le=60)
     node_ttl_s: float = Field(9.0, gt=0, le=300, description="When a node that says nothing counts as gone")
@@ -101,6 +101,13 @@ class Settings(BaseSettings):
         {"*": Kept()},
         description='JSON by room, or by its beginning and *: {"shop:order:*": {"events": 1000, "age_s": 604800}}',
     )
+    inbox_retention: Annotated[KeptByType, NoDecode] = Field(
+        {"*": KeptItems()},
+        description='JSON by type, or by its beginning and *: {"shop.*": {"items": 1000, "age_s": 7776000}}',
+    )
+    retention_round_s: float = Field(
+        3600.0, gt=0, le=7 * 24 * 3600, description="At most so often each inbox is looked at for what is too old"
+    )
     room_frame_interval_s: float = Field(
         0.02, ge=0, le=1, description="What happens in a room within this time after a frame goes out as one more frame"
     )
@@ -119,7 +126,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("room_retention", mode="before")
+    @field_validator("room_retention", "inbox_retention", mode="before")
     @classmethod
     def _read_json(cls, value: object) -> object:
         try:

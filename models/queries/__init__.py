@@ -1,4 +1,4 @@
-"""All SQL of the journey, a module per stage: `ingest`, `dispatch`, `inbox`, `receipts`, `recover`; and `keys`.
+"""All SQL, a module per stage of the journey: `ingest`, `dispatch`, `inbox`, `receipts`, `recover`; others around it.
 
 Beside it: `listing` and `explain`, for whoever asks what became of something; `erase`; and `audit`, which reads it all.
 

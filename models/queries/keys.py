@@ -1,26 +1,4 @@
-"""Tenants and API keys."""
-
-ENSURE_TENANT = """
-INSERT INTO tenant (id, secret) VALUES (%(tenant)s, %(secret)s) ON CONFLICT (id) DO NOTHING
-"""
-
-GET_TENANT = "SELECT id, secret, previous_secret, jwks_url FROM tenant WHERE id = %(tenant)s"
-
-LIST_TENANTS = """
-SELECT id, jwks_url, previous_secret IS NOT NULL AS in_rotation, require_types, created_at
-FROM tenant ORDER BY created_at, id
-"""
-
-ROTATE_IF_OWN = """
-UPDATE tenant SET previous_secret = secret, secret = %(secret)s WHERE id = %(tenant)s AND secret IS NOT NULL
-RETURNING id
-"""
-
-END_ROTATION = "UPDATE tenant SET previous_secret = NULL WHERE id = %(tenant)s RETURNING id"
-
-SET_JWKS_URL = "UPDATE tenant SET jwks_url = %(url)s WHERE id = %(tenant)s RETURNING id"
-
-SET_REQUIRE_TYPES = "UPDATE tenant SET require_types = %(required)s WHERE id = %(tenant)s RETURNING id"
+"""API keys."""
 
 _COLUMNS = "id, name, scopes, domains, created_at, revoked_at"
 
@@ -31,7 +9,9 @@ RETURNING {_COLUMNS}
 """
 
 FIND_KEY_IF_LIVE = """
-SELECT id, tenant, secret_hash, scopes, domains FROM api_key WHERE id = %(id)s AND revoked_at IS NULL
+SELECT k.id, k.tenant, k.secret_hash, k.scopes, k.domains, t.ingest_per_s
+FROM api_key k CROSS JOIN LATERAL (SELECT ingest_per_s FROM tenant WHERE id = k.tenant LIMIT 1) t
+WHERE k.id = %(id)s AND k.revoked_at IS NULL
 """
 
 LIST_KEYS = f"SELECT {_COLUMNS} FROM api_key WHERE tenant = %(tenant)s ORDER BY created_at DESC, id"

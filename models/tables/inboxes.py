@@ -47,9 +47,9 @@ class Inbox(SQLModel, table=True):
 
 
 class Delivery(SQLModel, table=True):
-    """One notification in one inbox. The row stays when it is deleted, so that senders' counts stay true.
+    """One notification in one inbox.
 
-    `locale` says which of the notification's texts it was delivered with; null: its title and body.
+    The row stays when it is deleted, so that senders' counts stay true, until the log no longer reaches back to it.
     """
 
     __tablename__ = "delivery"
@@ -92,6 +92,7 @@ class Delivery(SQLModel, table=True):
             "seq",
             postgresql_where=text("seen_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL"),
         ),
+        Index("delivery_deleted", "inbox_id", "seq", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     inbox_id: int = Field(sa_type=BigInteger, primary_key=True)
@@ -134,3 +135,13 @@ class Preference(SQLModel, table=True):
     user_id: str = Field(sa_type=Text, primary_key=True)
     body: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     updated_at: datetime = time_column(default=True, nullable=False)
+
+
+class RetentionRound(SQLModel, table=True):
+    """How far retention is with looking through all inboxes, or notifications: up to `cursor`; empty: it has ended."""
+
+    __tablename__ = "retention_round"
+
+    what: str = Field(sa_type=Text, primary_key=True)
+    cursor: str = Field(sa_type=Text)
+    began_at: datetime = time_column(default=True, nullable=False)

@@ -9,11 +9,13 @@ from sqlalchemy import (
     ARRAY,
     JSON,
     Column,
+    Double,
     Index,
     LargeBinary,
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from models.tables.columns import time_column
@@ -23,8 +25,9 @@ class Tenant(SQLModel, table=True):
     """The isolation boundary.
 
     `secret` signs its user tokens, `previous_secret` is still believed, and `jwks_url` is where its identity provider
-    publishes keys. All null for the default tenant, which uses the settings. `require_types`: a notification whose type
-    is not in the catalogue is refused.
+    publishes keys. All null for the default tenant, which uses the settings. `ingest_per_s` is for all its keys
+    together, `retention` as in `models.retention.KeptByType`; where they are null, the settings hold alone. With
+    `require_types`, a notification whose type is not in the catalogue is refused.
     """
 
     __tablename__ = "tenant"
@@ -34,6 +37,8 @@ class Tenant(SQLModel, table=True):
     secret: str | None = Field(default=None, sa_type=Text)
     previous_secret: str | None = Field(default=None, sa_type=Text)
     jwks_url: str | None = Field(default=None, sa_type=Text)
+    ingest_per_s: float | None = Field(default=None, sa_type=Double)
+    retention: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
     require_types: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     created_at: datetime = time_column(default=True, nullable=False)
 

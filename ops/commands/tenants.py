@@ -1,47 +1,61 @@
-"""`tenants list|rotate-secret|end-rotation|set-jwks|require-types`: settings of tenants, straight in the database."""
+"""`tenants create|list|delete`, `rotate-secret|end-rotation` and `set-…`: tenants, straight in the database."""
 
 from __future__ import annotations
 
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, Any, TypeVar
 
+import orjson
 import typer
+from pydantic import ValidationError
 
 from models import tenants as of_tenants
-from models.tenants import DEFAULT_TENANT
+from models.contracts import TenantIn, TenantPatch
+from models.fields import explained
 from ops.commands.database_errors import say_database_errors
 from ops.running_stack import find_stack
 
-tenants = typer.Typer(
-    help="Tenants: how their user tokens are signed, and which types they take.", no_args_is_help=True
-)
+tenants = typer.Typer(help="Tenants: how their user tokens are signed, and their own limits.", no_args_is_help=True)
 
+Model = TypeVar("Model", TenantIn, TenantPatch)
 Tenant = Annotated[str, typer.Argument(help="The tenant's name")]
+
+
+@tenants.command()
+def create(tenant: Tenant) -> None:
+    """Create a tenant and print the secret of its user tokens: the only time that it is shown. Then make it a key."""
+    wanted = _checked(TenantIn, {"id": tenant})
+    database_url = find_stack().need("database_url")
+    with say_database_errors():
+        secret = of_tenants.create_tenant(database_url, wanted)
+    typer.echo(f"Tenant {tenant} is there; `keys create --tenant {tenant}` lets a backend in. Its secret:", err=True)
+    typer.echo(secret)
 
 
 @tenants.command("list")
 def list_all() -> None:
-    """List all tenants. Those of the default one are settings: BELLHOP_SECRET_KEY and BELLHOP_JWKS_URL."""
+    """List all tenants. How the default one signs are settings: BELLHOP_SECRET_KEY and BELLHOP_JWKS_URL."""
     database_url = find_stack().need("database_url")
     with say_database_errors():
         rows = of_tenants.list_tenants(database_url)
     for row in rows:
         rotation = "  two secrets" if row["in_rotation"] else ""
         jwks = f"  keys from {row['jwks_url']}" if row["jwks_url"] else ""
+        limit = f"  at most {row['ingest_per_s']:g}/s" if row["ingest_per_s"] else ""
+        kept = f"  keeps {orjson.dumps(row['retention']).decode()}" if row["retention"] else ""
         types = "  registered types only" if row["require_types"] else ""
-        typer.echo(f"{row['id']}  since {row['created_at']:%Y-%m-%d}{rotation}{jwks}{types}")
+        typer.echo(f"{row['id']}  since {row['created_at']:%Y-%m-%d}{rotation}{jwks}{limit}{kept}{types}")
 
 
 @tenants.command()
 def rotate_secret(tenant: Tenant) -> None:
     """Sign with a new secret. Tokens signed until now stay good until `end-rotation`; every process knows in 5 s."""
-    _say_outcome(of_tenants.rotate_secret(_database_url(tenant), tenant), f"{tenant} signs with a new secret.", tenant)
+    _change(tenant, {"secret": "rotate"}, f"{tenant} signs with a new secret.")
 
 
 @tenants.command()
 def end_rotation(tenant: Tenant) -> None:
     """Believe the secret before the last rotation no longer."""
-    _say_outcome(of_tenants.end_rotation(_database_url(tenant), tenant), f"{tenant} has one secret.", tenant)
+    _change(tenant, {"secret": "end_rotation"}, f"{tenant} has one secret.")
 
 
 @tenants.command()
@@ -50,11 +64,32 @@ def set_jwks(
     url: Annotated[str, typer.Argument(help="Where its identity provider publishes its keys; without: nowhere")] = "",
 ) -> None:
     """Believe tokens that an identity provider signs, beside those with the tenant's own secret."""
-    if url and urlsplit(url).scheme != "https":
-        message = f"{url!r} is not an https URL"
-        raise typer.BadParameter(message, param_hint="URL")
-    done = of_tenants.set_jwks_url(_database_url(tenant), tenant, url or None)
-    _say_outcome(done, f"{tenant} believes {url or 'no provider'}.", tenant)
+    _change(tenant, {"jwks_url": url or None}, f"{tenant} believes {url or 'no provider'}.")
+
+
+@tenants.command()
+def set_limit(
+    tenant: Tenant,
+    per_s: Annotated[
+        float, typer.Argument(help="Notifications and events, on average over 10 s; without: no limit")
+    ] = 0,
+) -> None:
+    """Let all keys of a tenant together send no more than so much. The limit of each key holds beside it."""
+    _change(tenant, {"ingest_per_s": per_s or None}, f"{tenant} may send {per_s:g}/s." if per_s else "No limit.")
+
+
+@tenants.command()
+def set_retention(
+    tenant: Tenant,
+    rules: Annotated[str, typer.Argument(help="As BELLHOP_INBOX_RETENTION; without: what that says")] = "",
+) -> None:
+    """Keep what is in its users' inboxes for as long as these rules say."""
+    try:
+        retention = orjson.loads(rules) if rules else None
+    except orjson.JSONDecodeError as error:
+        message = f"not valid JSON: {error}"
+        raise typer.BadParameter(message, param_hint="RULES") from error
+    _change(tenant, {"retention": retention}, f"{tenant} keeps {rules or 'what the settings say'}.")
 
 
 @tenants.command()
@@ -64,22 +99,32 @@ def require_types(
     off: Annotated[bool, typer.Option("--off", help="Take all types again")] = False,
 ) -> None:
     """Refuse notifications whose type is not in the tenant's catalogue; every process knows within a second."""
+    which = "all types" if off else "the types in its catalogue only"
+    _change(tenant, {"require_types": not off}, f"{tenant} takes {which}.")
+
+
+@tenants.command()
+def delete(tenant: Tenant) -> None:
+    """Delete a tenant that has no data, and its keys."""
     database_url = find_stack().need("database_url")
     with say_database_errors():
-        done = of_tenants.set_require_types(database_url, tenant, required=not off)
-    if not done:
-        typer.echo(f"There is no tenant {tenant!r}; `keys create --tenant {tenant}` makes one.", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"{tenant} takes {'all types' if off else 'the types in its catalogue only'}.")
+        of_tenants.delete_tenant(database_url, tenant)
+    typer.echo(f"There is no tenant {tenant} any more.")
 
 
-def _database_url(tenant: str) -> str:
-    if tenant == DEFAULT_TENANT:
-        typer.echo("The default tenant's are settings; see BELLHOP_SECRET_KEY_PREVIOUS and BELLHOP_JWKS_URL.", err=True)
-        raise typer.Exit(1)
-    return find_stack().need("database_url")
+def _change(tenant: str, values: dict[str, Any], text: str) -> None:
+    wanted = _checked(TenantPatch, values)
+    database_url = find_stack().need("database_url")
+    with say_database_errors():
+        of_tenants.change_tenant(database_url, tenant, wanted)
+    typer.echo(text)
 
 
-def _say_outcome(done: bool, text: str, tenant: str) -> None:
-    typer.echo(text if done else f"There is no tenant {tenant!r} with a secret of its own.", err=not done)
-    raise typer.Exit(0 if done else 1)
+def _checked(model: type[Model], values: dict[str, Any]) -> Model:
+    """End the command with status 2 and a line where REST would answer 422."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        message = f"{'/'.join(map(str, wrong['loc']))}: {explained(wrong)}"
+        raise typer.BadParameter(message) from error

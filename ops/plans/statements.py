@@ -231,7 +231,7 @@ def _around(size: Size, sample: Sample) -> Iterator[Hot]:
         {"seen": _json([{**each, "last_seen_at": "2100-01-01T00:00:00Z"} for each in asked])},
         writes=True,
     )
-    yield Hot("tenant", "every few seconds per tenant and process: its secret", keys.GET_TENANT, {"tenant": TENANT})
+    yield Hot("tenant", "every few seconds per tenant and process: its secret", tenants.GET_SECRETS, {"tenant": TENANT})
 
 
 def _json(rows: Sequence[dict[str, Any]]) -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from models.contracts import TypeOut, TypesPage
+from models.contracts import TenantPatch, TypeOut, TypesPage
 from models.keys import create_key
 from models.states import Priority
-from models.tenants import set_require_types
+from models.tenants import change_tenant
 from tests.api.test_notifications import BULK, ONE, problem
 from tests.api.test_preferences import inbox, set_for
 from tests.api.test_topics import changed, look
@@ -261,13 +261,13 @@ async def test_unregistered_types_need_a_title_and_a_tenant_can_refuse_them(
 ) -> None:
     assert ("/title", "missing") in await wrong(backend, "POST", ONE, {**SAID, "type": "shop.order.unheard_of"})
     assert (await backend.post(ONE, json=notification())).status_code == 202
-    assert set_require_types(database_url, "default", required=True)
+    change_tenant(database_url, "default", TenantPatch(require_types=True))
     await eventually(lambda: answers(backend, notification(), 422), patience_s=1)
     found = await wrong(backend, "POST", ONE, notification())
     assert "PUT /v1/types/shop.order.shipped" in found["/type", "unknown_type"]
     await register(backend, "/v1/types/shop.order.shipped")
     assert (await backend.post(ONE, json=notification())).status_code == 202
-    assert set_require_types(database_url, "default", required=False)
+    change_tenant(database_url, "default", TenantPatch(require_types=False))
     await eventually(lambda: answers(backend, notification(type="shop.order.unheard_of"), 202), patience_s=1)
 
 

@@ -91,6 +91,29 @@ def test_a_tenants_provider_is_set_and_removed(found: CliRunner) -> None:
     assert found.invoke(app, ["tenants", "set-jwks", "acme"]).exit_code == 0
     assert url not in found.invoke(app, ["tenants", "list"]).stdout
     assert found.invoke(app, ["tenants", "set-jwks", "acme", "http://id.example.com"]).exit_code == 2
+    assert found.invoke(app, ["tenants", "set-jwks", "nowhere", url]).exit_code == 1
+
+
+def test_a_tenant_is_made_limited_and_deleted(found: CliRunner) -> None:
+    made = found.invoke(app, ["tenants", "create", "acme"])
+    assert len(made.stdout.strip()) >= 32
+    assert found.invoke(app, ["tenants", "create", "acme"]).exit_code == 1
+    assert found.invoke(app, ["tenants", "create", "No Good"]).exit_code == 2
+    assert found.invoke(app, ["tenants", "set-limit", "acme", "50"]).exit_code == 0
+    assert found.invoke(app, ["tenants", "set-retention", "acme", '{"*": {"items": 50}}']).exit_code == 0
+    listed = found.invoke(app, ["tenants", "list"]).stdout
+    assert "50/s" in listed
+    assert '"items":50' in listed
+    assert made.stdout.strip() not in listed
+    for wrong in (["set-limit", "acme", "-5"], ["set-retention", "acme", "{"], ["set-retention", "acme", "{}"]):
+        assert found.invoke(app, ["tenants", *wrong]).exit_code == 2
+    assert found.invoke(app, ["tenants", "set-limit", "acme"]).exit_code == 0
+    assert found.invoke(app, ["tenants", "set-retention", "acme"]).exit_code == 0
+    listed = found.invoke(app, ["tenants", "list"]).stdout
+    assert ("50/s" in listed, "items" in listed) == (False, False)
+    assert found.invoke(app, ["tenants", "delete", "acme"]).exit_code == 0
+    assert "acme" not in found.invoke(app, ["tenants", "list"]).stdout
+    assert found.invoke(app, ["tenants", "delete", "default"]).exit_code == 1
 
 
 def test_a_tenant_takes_registered_types_only_and_then_all_again(found: CliRunner) -> None:
