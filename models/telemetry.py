@@ -27,6 +27,7 @@ _CHATTY = (
     "celery.beat",
 )
 
+REMOVED_FROM = ("delivery", "inbox_change", "notification")
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 accepted = Counter("bellhop_notifications_accepted", "Notifications committed by the API", ["priority"])
@@ -43,6 +44,8 @@ swept_at = Gauge("bellhop_last_sweep_timestamp_seconds", "Unix time of the last 
 answers = Counter("bellhop_inbox_answers", "Lists and counts by origin: read anew, or kept and still true", ["origin"])
 room_events = Counter("bellhop_room_events", "Events of rooms committed by the API")
 room_events_trimmed = Counter("bellhop_room_events_trimmed", "Events of rooms that are no longer kept")
+retired = Counter("bellhop_items_retired", "Items that left inboxes because they were too old or too many")
+removed = Counter("bellhop_rows_removed", "Rows that are kept no longer", ["table"])
 ingest_refusals = Counter("bellhop_ingest_refusals", "Notifications and events that the API refused", ["code"])
 quota_failures = Counter("bellhop_quota_failures", "Times that Redis did not say what is left of a quota", ["quota"])
 push_failures = Counter("bellhop_push_failures", "Batches that Redis did not take; nodes repair them from Postgres")
@@ -81,6 +84,9 @@ def count_from_zero() -> None:
         for priority in Priority:
             counter.labels(str(priority))
     room_events_trimmed.inc(0)
+    retired.inc(0)
+    for table in REMOVED_FROM:
+        removed.labels(table)
 
 
 def configure_logging(settings: Settings, process: str) -> None:

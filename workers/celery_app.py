@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DISPATCH = "dispatch"
 SWEEP = "sweep"
 TRIM_ROOMS = "trim_rooms"
+RETAIN = "retain"
 _CONNECT_S = 2
 
 # A worker that dies with a message in hand gives it back soon; hints are idempotent, so early is better than late.
@@ -71,6 +72,11 @@ def make_celery(settings: Settings) -> Celery:
             },
             "trim rooms": {
                 "task": TRIM_ROOMS,
+                "schedule": settings.trim_interval_s,
+                "options": {"queue": Queue.RECOVER.value, "expires": 30},
+            },
+            "retain": {
+                "task": RETAIN,
                 "schedule": settings.trim_interval_s,
                 "options": {"queue": Queue.RECOVER.value, "expires": 30},
             },

@@ -21,9 +21,10 @@ from models.queries import rooms as rooms_sql
 from models.queries import withdraw as withdraw_sql
 from models.states import Priority
 from workers import process
-from workers.celery_app import DISPATCH, SWEEP, TRIM_ROOMS, app, send_hint
+from workers.celery_app import DISPATCH, RETAIN, SWEEP, TRIM_ROOMS, app, send_hint
 from workers.dispatch import Batch, dispatch_batch
 from workers.pace import Pace
+from workers.retain import retain_until_done
 from workers.watch import Watch, nobody_looks
 
 if TYPE_CHECKING:
@@ -175,6 +176,13 @@ def trim_rooms() -> None:
     """Remove what rooms need not keep any more, a little at a time."""
     resources = process.resources()
     _done(resources, lambda: trim_until_done(resources))
+
+
+@app.task(name=RETAIN)
+def retain() -> None:
+    """Remove what inboxes need not keep any more, a little at a time."""
+    resources = process.resources()
+    _done(resources, lambda: retain_until_done(resources, time.monotonic() + _TRIM_BUDGET_S))
 
 
 def trim_until_done(resources: Resources) -> None:

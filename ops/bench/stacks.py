@@ -30,6 +30,7 @@ _POLL_S = 0.05
 _TOKEN_TTL_S = 3600
 # Where another stack is, and where this one must not be. Everything else that is set (batch sizes, pools) is measured.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ENV", "HOST", "METRICS_PORT", "FLOWER_BASIC_AUTH")
+_KEEP_ALL = {"BELLHOP_INBOX_RETENTION": '{"*": {"items": 1000000}}'}  # some inboxes are deep on purpose
 _FREE_PORTS = {"BELLHOP_API_PORT": "0", "BELLHOP_SOCKET_PORT": "0", "BELLHOP_FLOWER_PORT": "0"}
 
 
@@ -42,7 +43,7 @@ def own_stack(data_dir: Path, environment: Mapping[str, str] | None = None) -> I
         process = subprocess.Popen(
             launched([sys.executable, "-m", "ops", "up"], death_signal=signal.SIGINT),
             cwd=_CHECKOUT,
-            env={**inherited, **_FREE_PORTS, **(environment or {}), "BELLHOP_DATA_DIR": str(data_dir)},
+            env={**inherited, **_FREE_PORTS, **_KEEP_ALL, **(environment or {}), "BELLHOP_DATA_DIR": str(data_dir)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -11,10 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from models.queries import collapse, dispatch, ingest, keys, preferences, presence, receipts, recover, revocations
+from models.queries import (
+    collapse,
+    dispatch,
+    ingest,
+    keys,
+    preferences,
+    presence,
+    receipts,
+    recover,
+    revocations,
+    tenants,
+)
 from ops.plans.backend_statements import of_backends
 from ops.plans.fill import MOST_RECIPIENTS, TENANT, WIDE_ID
 from ops.plans.inbox_statements import acting, reading
+from ops.plans.retention_statements import of_retention
 from ops.plans.room_statements import of_rooms
 from ops.plans.statement import Hot
 from ops.plans.topic_statements import of_topics
@@ -74,6 +86,7 @@ def hot_statements(size: Size, sample: Sample) -> list[Hot]:
         *of_withdrawals([notification_id for _, notification_id in sample.batch]),
         *of_types(),
         *of_backends(sample.notification_id),
+        *of_retention(size),
     ]
 
 

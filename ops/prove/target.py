@@ -26,6 +26,7 @@ ROOMS = "proof:"  # how the names of all its rooms begin
 KEPT = 600  # of each room's events: so few that much is removed while clients come and go
 ENVIRONMENT = {  # of the stack
     "BELLHOP_SOCKET_NODES": "3",
+    "BELLHOP_INBOX_RETENTION": '{"*": {"items": 1000000}}',  # what is claimed is that nothing at all is lost
     "BELLHOP_ROOM_RETENTION": f'{{"{ROOMS}*": {{"events": {KEPT}}}}}',
 }
 SERVERS = ("postgres", "redis")  # not Bellhop's own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from models import redis_keys
 from models.keys import create_key
 from models.push import Push, encode
 from models.queries.withdraw import queue_expired
+from models.retention import KeptItems
 from models.socket_events import InboxFrame, ReadyFrame
 from models.states import Action, Priority
 from socket_server import outgoing, serving
@@ -22,6 +24,7 @@ from tests.conftest import as_user, nobody, running_api, token
 from tests.models.test_log import ingest
 from tests.socket_server.conftest import eventually, running_node
 from workers.dispatch import dispatch_batch
+from workers.retain import retain_until_done
 from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:
@@ -133,6 +136,24 @@ async def test_since_beyond_the_head_is_a_reset(node: Running, device: Make, arr
     assert (one.ready["reset"], one.ready["seq"]) == (True, 1)
     await arrive()
     await one.reach(2)
+
+
+async def test_what_is_no_longer_kept_vanishes_from_devices_that_are_there(
+    settings: Settings, node: Running, device: Make, arrive: Arrive, worker: Resources
+) -> None:
+    worker.settings = settings.model_copy(update={"inbox_retention": {"*": KeptItems(items=2)}})
+    await arrive(how_many=5)
+    there, away = await device().connect(node.url, since=0), await device().connect(node.url, since=0)
+    await there.reach(5)
+    await away.client.disconnect()
+    await asyncio.to_thread(retain_until_done, worker, time.monotonic() + 5)
+    await there.reach(6)
+    assert sorted(there.replica.items) == [4, 5]
+    assert there.frames[-1]["counts"] == {"unread": 2, "unseen": 2}
+    assert [entry["action"] for entry in there.frames[-1]["entries"]] == ["delete"]
+    back = await device().connect(node.url, since=5)
+    assert (back.ready["reset"], back.ready["seq"]) == (False, 5)
+    assert (await device().connect(node.url, since=1)).ready["reset"]
 
 
 async def test_since_before_what_is_kept_is_a_reset(

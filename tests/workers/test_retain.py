@@ -1,0 +1,387 @@
+"""What is too old or too much leaves inboxes: devices are told, counts stay right, and the log is exact or a reset."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from models import telemetry
+from models.database import connect
+from models.queries import retention as sql
+from models.retention import ItemRetention, KeptItems, kept_by_type
+from models.states import Action, Priority
+from ops.prove.replica import Replica
+from tests.conftest import as_user, nobody, notification
+from tests.models.test_log import arrive, fresh_read, ingest, store
+from workers import process, tasks
+from workers.celery_app import app
+from workers.dispatch import dispatch_batch
+from workers.resources import Resources
+from workers.retain import retain_until_done
+from workers.tasks import dispatch_until_idle
+
+if TYPE_CHECKING:
+    import httpx
+
+    from models.database import Connection
+    from models.inbox import InboxStore
+    from models.settings import Settings
+
+DAY_S = 86_400
+AGE = """
+WITH older AS (UPDATE delivery SET delivered_at = delivered_at - make_interval(secs => %(s)s) WHERE seq <= %(seq)s),
+     said AS (UPDATE notification SET created_at = created_at - make_interval(secs => %(s)s) WHERE %(said)s)
+UPDATE inbox_change SET at = at - make_interval(secs => %(s)s) WHERE seq <= %(seq)s
+"""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(
+        update={"inbox_retention": {"*": KeptItems(items=5, age_s=DAY_S)}, "retention_round_s": 1e-9}
+    )
+
+
+def pass_time(connection: Connection, seconds: float, up_to: int = 1_000_000, *, said: bool = False) -> None:
+    """Make what inboxes hold up to a number older; with `said`, notifications too, whose time is part of items."""
+    connection.execute(AGE, {"s": seconds, "seq": up_to, "said": said})
+
+
+def retain(worker: Resources, budget_s: float = 30) -> None:
+    retain_until_done(worker, time.monotonic() + budget_s)
+
+
+def box(connection: Connection) -> dict[str, Any]:
+    (row,) = connection.execute("SELECT last_seq, floor_seq, unread, unseen FROM inbox").fetchall()
+    return row
+
+
+def seqs(connection: Connection, table: str = "delivery", where: str = "true") -> list[int]:
+    return [row["seq"] for row in connection.execute(f"SELECT seq FROM {table} WHERE {where} ORDER BY seq")]
+
+
+# --- the rules -------------------------------------------------------------------------------------------------------
+
+
+def test_a_tenants_rules_go_before_the_settings_and_longer_ones_before_shorter() -> None:
+    general = kept_by_type({"*": {"items": 9}, "shop.*": {"items": 8}, "shop.order.*": {"items": 7}})
+    own = kept_by_type({"shop.*": {"items": 3, "age_s": 60}, "shop.order.shipped": {"items": 2}})
+    rules = [(row["beginning"], row["whole"], row["items"]) for row in ItemRetention(general, own).rows("acme")]
+    assert rules == [
+        ("shop.order.shipped", True, 2),
+        ("shop.", False, 3),
+        ("shop.order.", False, 7),
+        ("shop.", False, 8),
+        ("", False, 9),
+    ]
+    limits = ItemRetention(general, own).limits
+    assert (limits.items, limits.age_s, limits.log_items, limits.log_age_s) == (2, 60, 9, 365 * DAY_S)
+
+
+def test_behind_a_rule_for_everything_no_other_counts_and_without_one_there_is_a_default() -> None:
+    general = kept_by_type({"shop.*": {"items": 1, "age_s": 60}})
+    assert len(ItemRetention(general, kept_by_type({"*": {"items": 50}})).rows("acme")) == 1
+    assert ItemRetention(general).limits == (1, 60, 10_000, 365 * DAY_S)
+
+
+# --- the promise -----------------------------------------------------------------------------------------------------
+
+ARRIVE = st.tuples(st.just("arrive"), st.integers(1, 4))
+ACT = st.tuples(st.sampled_from(list(Action)), st.lists(st.integers(1, 14), min_size=1, max_size=4))
+RETAIN = st.tuples(st.just("retain"), st.integers(0, 20))  # when what stands up to this number has grown old
+SYNC = st.tuples(st.just("sync"), st.just(0))
+STEPS = st.lists(st.one_of(ARRIVE, ACT, RETAIN, SYNC), min_size=6, max_size=18)
+
+
+async def follow(inbox: InboxStore, user: str, replica: Replica, size: int) -> None:
+    """Bring a client's copy to the head as the contract says: entry by entry, or by a list where that is a reset."""
+    while True:
+        page = await inbox.page("default", user, replica.seq, size)
+        if page.reset:
+            replica.items = {item["seq"]: item for item in await fresh_read(inbox, user)}  # type: ignore[misc]
+            replica.seq = page.head
+        elif page.last > replica.seq:
+            replica.apply(orjson.loads(page.as_frame()))
+        if replica.seq >= page.head:
+            return
+
+
+def untimed(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Say whether something was done, not when: `pass_time` changes what a copy may have been told already."""
+    return [
+        {**item, **{name: item[name] is not None for name in ("seen_at", "read_at", "archived_at")}} for item in items
+    ]
+
+
+@given(steps=STEPS, size=st.integers(1, 5), log_items=st.integers(1, 12))
+@hypothesis_settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+def test_whatever_is_removed_a_copy_that_follows_equals_a_fresh_read(
+    settings: Settings, steps: list[tuple[object, Any]], size: int, log_items: int
+) -> None:
+    user = f"u_{uuid.uuid4().hex}"
+    rules = {"*": KeptItems(items=log_items, age_s=DAY_S), "shop.*": KeptItems(items=6, age_s=DAY_S)}
+    worker = Resources.build(settings.model_copy(update={"inbox_retention": rules}))
+
+    async def scenario() -> None:
+        with connect(settings.database_url) as connection:
+            connection.execute("TRUNCATE inbox, delivery, inbox_change, notification")
+            async with store(settings) as inbox:
+                always, sometimes, never = Replica(), Replica(), Replica()
+                for what, argument in [("arrive", 4), *steps]:
+                    match what:
+                        case "arrive":
+                            arrive(connection, user, argument)
+                        case "retain":
+                            pass_time(connection, 2 * DAY_S, argument)
+                            await asyncio.to_thread(retain, worker)
+                        case "sync":
+                            await follow(inbox, user, sometimes, size)
+                        case _:
+                            await inbox.act("default", user, [Action(str(what))], seqs=argument, up_to=None)
+                    await follow(inbox, user, always, size)
+                    truth = await fresh_read(inbox, user)
+                    assert untimed(always.newest_first()) == untimed(truth)
+                    head = await inbox.head(("default", user))
+                    active = [item for item in truth if item["archived_at"] is None]
+                    assert head.unread == sum(item["read_at"] is None for item in active)
+                    assert head.unseen == sum(item["seen_at"] is None for item in active)
+                for replica in (sometimes, never):
+                    await follow(inbox, user, replica, size)
+                    assert untimed(replica.newest_first()) == untimed(truth)
+                kept = {*seqs(connection), *seqs(connection, "inbox_change")}
+                assert kept >= set(range(head.floor + 1, head.head + 1)), "every number above the floor is there"
+                assert seqs(connection, "inbox_change", f"seq <= {head.floor}") == []
+
+    asyncio.run(scenario())
+    worker.close()
+
+
+# --- inboxes ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_are_kept_and_the_others_leave_as_one_change(connection: Connection, worker: Resources) -> None:
+    arrive(connection, "u_1", 9)
+    retired, removed = telemetry.retired._value, telemetry.removed.labels("delivery")._value
+    before = retired.get(), removed.get()
+    retain(worker)
+    assert seqs(connection, where="deleted_at IS NULL") == [5, 6, 7, 8, 9]
+    assert connection.execute("SELECT seq, action, seqs FROM inbox_change").fetchall() == [
+        {"seq": 10, "action": "delete", "seqs": [1, 2, 3, 4]}
+    ]
+    assert box(connection) == {"last_seq": 10, "floor_seq": 5, "unread": 5, "unseen": 5}
+    assert seqs(connection) == [5, 6, 7, 8, 9], "what is below the floor and deleted is gone"
+    assert (retired.get() - before[0], removed.get() - before[1]) == (4, 4)
+    retain(worker)
+    assert box(connection)["last_seq"] == 10
+
+
+def test_what_is_too_old_leaves_whether_it_was_read_or_archived(connection: Connection, worker: Resources) -> None:
+    arrive(connection, "u_1", 3)
+    connection.execute("UPDATE delivery SET archived_at = now(), read_at = now(), seen_at = now() WHERE seq = 1")
+    connection.execute("UPDATE inbox SET unread = 2, unseen = 2")
+    retain(worker)
+    assert box(connection)["last_seq"] == 3
+    pass_time(connection, DAY_S + 1, up_to=2)
+    retain(worker)
+    assert box(connection) == {"last_seq": 4, "floor_seq": 2, "unread": 1, "unseen": 1}
+    assert (seqs(connection), seqs(connection, "inbox_change")) == ([3], [4])
+    pass_time(connection, DAY_S + 1)
+    retain(worker)
+    assert (box(connection)["floor_seq"], box(connection)["last_seq"], seqs(connection)) == (4, 5, [])
+    pass_time(connection, DAY_S + 1)
+    retain(worker)
+    assert box(connection) == {"last_seq": 5, "floor_seq": 5, "unread": 0, "unseen": 0}
+    assert seqs(connection, "inbox_change") == []
+
+
+async def test_the_floor_passes_over_what_is_kept_for_longer(settings: Settings, connection: Connection) -> None:
+    rules = {"*": KeptItems(items=3, age_s=DAY_S), "shop.*": KeptItems(items=100, age_s=1_000 * DAY_S)}
+    worker = Resources.build(settings.model_copy(update={"inbox_retention": rules}))
+    arrive(connection, "u_1", 4)
+    connection.execute("UPDATE delivery SET type = 'blog.post.liked' WHERE seq IN (2, 3)")
+    pass_time(connection, 2 * DAY_S)
+    retain(worker)
+    assert (box(connection)["floor_seq"], seqs(connection)) == (4, [1, 4])
+    async with store(settings) as inbox:
+        assert [item["seq"] for item in await fresh_read(inbox, "u_1")] == [4, 1]
+        assert (await inbox.page("default", "u_1", 3, 10)).reset
+        page = await inbox.page("default", "u_1", 4, 10)
+        assert (page.reset, page.last) == (False, 5)
+        await inbox.act("default", "u_1", [Action.DELETE], seqs=[1], up_to=None)
+        retain(worker)
+        assert seqs(connection) == [4], "what a user deletes below the floor goes with the next round"
+    worker.close()
+
+
+def test_much_is_removed_in_small_steps_and_goes_on_where_the_time_ran_out(
+    connection: Connection, worker: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, most in (("MOST_RETIRED", 50), ("MOST_FOUND", 120)):
+        monkeypatch.setattr(sql, name, most)
+    monkeypatch.setattr(sql, "FIND_RETIRABLE", sql.FIND_RETIRABLE.replace("LIMIT 10000", "LIMIT 120"))
+    ingest(connection, "u_1", 1_500)
+    while dispatch_batch(connection, Priority.NORMAL, limit=500, attempts=5).claimed:
+        pass
+    visits = 0
+    while len(seqs(connection)) > 5:
+        retain(worker, 0.05)
+        visits += 1
+        assert visits < 200
+    assert visits > 1
+    assert max(len(row["seqs"]) for row in connection.execute("SELECT seqs FROM inbox_change")) <= 50
+    assert seqs(connection) == list(range(1_496, 1_501))
+    assert (box(connection)["unread"], box(connection)["unseen"]) == (5, 5)
+
+
+def test_an_inbox_that_somebody_holds_is_left_for_the_next_round(connection: Connection, worker: Resources) -> None:
+    arrive(connection, "u_1", 9)
+    arrive(connection, "u_2", 9)
+    with connection.transaction():
+        connection.execute("SELECT 1 FROM inbox WHERE user_id = 'u_1' FOR UPDATE")
+        started = time.monotonic()
+        retain(worker)
+        assert time.monotonic() - started < 4, "nobody waited for the lock"
+    assert connection.execute("SELECT user_id FROM inbox ORDER BY unread").fetchall()[0] == {"user_id": "u_2"}
+    retain(worker)
+    assert connection.execute("SELECT min(unread) AS a, max(unread) AS b FROM inbox").fetchall() == [{"a": 5, "b": 5}]
+
+
+def test_several_workers_at_once_do_it_once(settings: Settings, connection: Connection) -> None:
+    for nth in range(30):
+        ingest(connection, f"u_{nth}", 8)
+    while dispatch_batch(connection, Priority.NORMAL, limit=500, attempts=5).claimed:
+        pass
+
+    def work(_: int) -> None:
+        worker = Resources.build(settings)
+        retain(worker)
+        worker.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    work(0)  # what one of them held the others left
+    assert connection.execute("SELECT DISTINCT unread, unseen FROM inbox").fetchall() == [{"unread": 5, "unseen": 5}]
+    retired = connection.execute("SELECT inbox_id, unnest(seqs) AS seq FROM inbox_change").fetchall()
+    assert sorted((row["inbox_id"], row["seq"]) for row in retired) == [
+        (row["id"], seq)
+        for row in connection.execute("SELECT id FROM inbox ORDER BY id").fetchall()
+        for seq in (1, 2, 3)
+    ]
+
+
+def test_beat_starts_it_and_without_postgres_it_ends(
+    connection: Connection, worker: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert app.conf.beat_schedule["retain"]["task"] == tasks.retain.name
+    arrive(connection, "u_1", 9)
+    nowhere = worker.settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/none"})
+    lost = replace(worker, settings=nowhere)
+    monkeypatch.setattr(process, "resources", lambda: lost)
+    tasks.retain()
+    assert box(connection)["unread"] == 9
+    lost.settings = worker.settings
+    tasks.retain()
+    assert box(connection)["unread"] == 5
+    lost.close()
+
+
+def test_a_round_begins_once_in_a_while(settings: Settings, connection: Connection) -> None:
+    worker = Resources.build(settings.model_copy(update={"retention_round_s": 3_600.0}))
+    arrive(connection, "u_1", 9)
+    retain(worker)
+    arrive(connection, "u_1", 9)
+    last_seq = box(connection)["last_seq"]
+    retain(worker)
+    assert box(connection)["last_seq"] == last_seq
+    connection.execute("UPDATE retention_round SET began_at = began_at - interval '1 hour'")
+    retain(worker)
+    assert box(connection)["last_seq"] == last_seq + 1
+    worker.close()
+
+
+# --- tenants ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_tenant_has_rules_of_its_own(
+    backend: httpx.AsyncClient, connection: Connection, worker: Resources
+) -> None:
+    arrive(connection, "u_1", 9)
+    response = await backend.patch("/v1/tenants/default", json={"retention": {"shop.order.*": {"items": 2}}})
+    assert response.status_code == 200
+    connection.execute("INSERT INTO inbox (tenant, user_id) VALUES ('other', 'u_1')")
+    connection.execute(
+        "INSERT INTO delivery SELECT i.id, d.seq, d.notification_id, d.domain, d.type, d.priority "
+        "FROM inbox i, delivery d WHERE i.tenant = 'other'"
+    )
+    connection.execute("UPDATE inbox SET last_seq = 9, unread = 9, unseen = 9")
+    await asyncio.to_thread(retain, worker)
+    left = connection.execute("SELECT tenant, unread FROM inbox ORDER BY tenant").fetchall()
+    assert left == [{"tenant": "default", "unread": 2}, {"tenant": "other", "unread": 5}]
+
+
+# --- notifications ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_notification_that_nobody_has_any_more_goes_when_it_is_old(
+    backend: httpx.AsyncClient, connection: Connection, worker: Resources
+) -> None:
+    async def send(**changes: Any) -> str:
+        return str((await backend.post("/v1/notifications", json=notification(**changes))).json()["id"])
+
+    mutes = {"mutes": {"domains": ["shop"]}}
+    assert (await backend.put("/v1/preferences", json=mutes, headers=as_user("u_3"))).status_code == 200
+    everybodys = await send(user="u_1", to={"users": ["u_1", "u_2"]})
+    suppressed = await send(to={"user": "u_3"})
+    await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
+    scheduled = await send(to={"user": "u_1"}, deliver_at="2100-01-01T00:00:00Z")
+    parked = await send(to={"user": "u_1"})
+    connection.execute("DELETE FROM outbox WHERE notification_id = %s", (parked,))
+    connection.execute("INSERT INTO parked VALUES (%s, 2, 5, 'no', now())", (parked,))
+
+    def left() -> set[str]:
+        return {row["id"] for row in connection.execute("SELECT id::text AS id FROM notification")}
+
+    await asyncio.to_thread(retain, worker)
+    assert left() == {everybodys, suppressed, scheduled, parked}, "young ones stay, whoever has them"
+    await backend.delete("/v1/inbox/1", headers=as_user("u_1"))
+    pass_time(connection, DAY_S - 60, said=True)
+    await asyncio.to_thread(retain, worker)
+    assert suppressed in left()
+    pass_time(connection, 120, up_to=0, said=True)
+    await asyncio.to_thread(retain, worker)
+    assert left() == {everybodys, scheduled, parked}, "one of its two still has it"
+    assert connection.execute("SELECT count(*) AS n FROM suppression").fetchall() == [{"n": 0}]
+    assert (await backend.get(f"/v1/notifications/{suppressed}")).status_code == 404
+    pass_time(connection, DAY_S, said=True)
+    await asyncio.to_thread(retain, worker)
+    assert left() == {scheduled, parked}
+    assert (await backend.get(f"/v1/notifications/{scheduled}")).json()["status"] == "scheduled"
+
+
+async def test_an_idempotency_key_is_remembered_for_a_day_however_little_is_kept(
+    backend: httpx.AsyncClient, settings: Settings, connection: Connection
+) -> None:
+    worker = Resources.build(settings.model_copy(update={"inbox_retention": {"*": KeptItems(age_s=60)}}))
+    key = {"idempotency-key": "once"}
+    first = await backend.post("/v1/notifications", json=notification(), headers=key)
+    await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
+    for age_s, again in ((DAY_S - 60, True), (120, False)):
+        pass_time(connection, age_s, said=True)
+        await asyncio.to_thread(retain, worker)
+        response = await backend.post("/v1/notifications", json=notification(), headers=key)
+        assert (response.json()["id"] == first.json()["id"]) is again
+    worker.close()
