@@ -23,7 +23,7 @@ from models.keys import create_key
 from models.socket_events import CLIENT_EVENTS, SERVER_EVENTS
 from models.states import Priority
 from tests.api.test_users import bearing
-from tests.conftest import nobody, token
+from tests.conftest import in_a_while, nobody, token
 from tests.socket_server.conftest import Device, eventually, running_node
 from workers.tasks import dispatch_until_idle
 
@@ -84,6 +84,7 @@ def claims(response: httpx.Response) -> str:
 SAID = {"to": {"user": USER}, "type": "shop.order.shipped", "title": "Blue"}
 NO_COUNTS = {"unread": 0, "unseen": 0}
 TENANT = "/v1/tenants/amber"
+KEPT = "/v1/types/shop.order.kept"
 
 CASES = {
     "POST /v1/notifications": Case(202, body=SAID, headers={"idempotency-key": "once"}),
@@ -91,6 +92,15 @@ CASES = {
         202, body={"notifications": [{**SAID, "idempotency_key": "twice"}]}, sees="mismatch", says={"accepted": 1}
     ),
     "GET /v1/notifications/{notification_id}": Case(404, "/v1/notifications/{notification}", sees=MARK),
+    "DELETE /v1/notifications/{notification_id}": Case(404, "/v1/notifications/{notification}"),
+    "GET /v1/notifications": Case(200, sees=MARK, says={"notifications": [], "next": None}),
+    "GET /v1/users/{user}/inbox": Case(200, f"/v1/users/{USER}/inbox", sees=MARK, says={"items": [], "seq": 0}),
+    "GET /v1/users/{user}/explain": Case(404, f"/v1/users/{USER}/explain?notification={{notification}}", sees="seq"),
+    "DELETE /v1/users/{user}": Case(200, f"/v1/users/{USER}"),
+    "PUT /v1/types/{name}": Case(200, KEPT, {"priority": "low"}, says={"version": 1}),
+    "GET /v1/types/{name}": Case(404, KEPT, sees=MARK),
+    "DELETE /v1/types/{name}": Case(404, KEPT),
+    "GET /v1/types": Case(200, sees="shop.order.kept", says={"types": [], "next_after": None}),
     "GET /v1/inbox": Case(200, by="token", sees=MARK, says={"items": [], "seq": 0, "counts": NO_COUNTS}),
     "GET /v1/inbox/counts": Case(200, by="token", sees=MARK, says={**NO_COUNTS, "domains": {}}),
     "GET /v1/inbox/log": Case(200, by="token", sees=MARK, says={"entries": [], "head": 0, "counts": NO_COUNTS}),
@@ -165,7 +175,8 @@ async def world(
     await call("PUT", f"/v1/users/{AT_SEA}/preferences", {"mutes": {"domains": [MARK]}})
     await call("POST", "/v1/notifications", {**said, "to": {"user": AT_SEA}})
     await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
-    await call("POST", "/v1/notifications", {**said, "deliver_at": "2100-01-01T00:00:00Z"})
+    await call("POST", "/v1/notifications", {**said, "deliver_at": in_a_while()})
+    await call("PUT", KEPT, {"templates": {"en": {"title": MARK}}})
     await call("PUT", f"/v1/users/{USER}/preferences", {"mutes": {"types": [f"{MARK}.order.lost"]}})
     await call("PUT", f"/v1/topics/{TOPIC}/subscribers", {"users": [USER, MARK]})
     event = {"event": MARK, "data": {"word": MARK}}
@@ -207,7 +218,9 @@ async def ask(
 ) -> httpx.Response:
     method, path = route.split()
     url = (case.url or path).format(notification=world.notification, key=world.key)
-    return await client.request(method, url, json=case.body, params=case.query, headers={**case.headers, **headers})
+    return await client.request(
+        method, url, json=case.body, params=case.query or None, headers={**case.headers, **headers}
+    )
 
 
 # --- REST ------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from models.queries import retention as sql
 from models.retention import ItemRetention, KeptItems, kept_by_type
 from models.states import Action, Priority
 from ops.prove.replica import Replica
-from tests.conftest import as_user, nobody, notification
+from tests.conftest import as_user, in_a_while, nobody, notification
 from tests.models.test_log import arrive, fresh_read, ingest, store
 from workers import process, tasks
 from workers.celery_app import app
@@ -347,7 +347,7 @@ async def test_a_notification_that_nobody_has_any_more_goes_when_it_is_old(
     everybodys = await send(user="u_1", to={"users": ["u_1", "u_2"]})
     suppressed = await send(to={"user": "u_3"})
     await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
-    scheduled = await send(to={"user": "u_1"}, deliver_at="2100-01-01T00:00:00Z")
+    scheduled = await send(to={"user": "u_1"}, deliver_at=in_a_while())
     parked = await send(to={"user": "u_1"})
     connection.execute("DELETE FROM outbox WHERE notification_id = %s", (parked,))
     connection.execute("INSERT INTO parked VALUES (%s, 2, 5, 'no', now())", (parked,))
