@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ops.bench import connections, depth, fan_out, growth, nodes, rooms, storm, under_load
+from ops.bench import connections, depth, fan_out, growth, nodes, rooms, storm, under_load, wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,4 +21,5 @@ MEASURED_BY: dict[str, Callable[[Lab], Iterator[Facts]]] = {
     growth.NAME: growth.run,
     nodes.NAME: nodes.run,
     rooms.NAME: rooms.run,
+    wording.NAME: wording.run,
 }

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 import orjson
 
+from ops.bench.fill import TYPE
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -107,11 +109,11 @@ class Poster:
             sys.stderr.write(f"{self._endpoint.label} answered {status}: {answer[:300].decode(errors='replace')}\n")
 
     def _notification(self, number: int) -> dict[str, Any]:
+        text = {"title": "Order shipped", "body": "Your order is on its way."} if self._scenario.text else {}
         return {
             **self._endpoint.recipient(self._crowd.user(number)),
-            "type": "bench.order.shipped",
+            "type": TYPE,
             "priority": self._scenario.priority,
-            "title": "Order shipped",
-            "body": "Your order is on its way.",
+            **text,
             "data": {"stream": self._stream, "number": number},
         }

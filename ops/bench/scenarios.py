@@ -28,6 +28,7 @@ class Scenario:
     in_flight: int = 32
     rate: float | None = None
     priority: str = "normal"
+    text: bool = True  # each brings its title and body; else the type's templates do
     backlog: int = 0  # so many low ones are accepted first, and this stream is sent while they wait
 
     def scaled(self, scale: float) -> Scenario:
@@ -60,7 +61,7 @@ CHOICES: dict[str, tuple[Scenario, ...]] = {
 }
 # What gets stacks of its own; `ops.bench.alone` knows where each is measured. Of `rooms` the Node peer does most, too;
 # the others are put to Bellhop alone.
-ALONE = ("critical-under-load", "fan-out", "inbox-depth", "connections", "storm", "growth", "nodes", "rooms")
+ALONE = ("critical-under-load", "fan-out", "inbox-depth", "connections", "storm", "growth", "nodes", "rooms", "wording")
 EVERYTHING = "all"
 NAMES = (*CHOICES, *ALONE, EVERYTHING)
 
