@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel.dates import format_date, format_datetime, format_time
-from babel.numbers import format_currency, format_decimal, format_percent
+from babel.numbers import format_currency, format_percent
 from liquid.exceptions import FilterArgumentError
 from liquid.undefined import Undefined
 from markupsafe import Markup, escape
@@ -47,6 +47,8 @@ class _Localised:
 
     def __init__(self, locale: Locale) -> None:
         self._locale = locale
+        self._category = locale.plural_form
+        self._decimal = locale.decimal_formats[None]
 
     def by_name(self) -> dict[str, Callable[..., object]]:
         return {
@@ -64,11 +66,12 @@ class _Localised:
         number = _number(value)
         if "other" not in forms or not _CATEGORIES.issuperset(forms):
             raise _refused("plural takes forms by category, other among them: one: '# parcel', other: '# parcels'")
-        form = _text(forms.get(self._locale.plural_form(abs(number)), forms["other"]))
+        form = _text(forms.get(self._category(abs(number)), forms["other"]))
         return form.replace("#", self.number(number))
 
     def number(self, value: object) -> str:
-        return format_decimal(_number(value), locale=self._locale)
+        written: str = self._decimal.apply(_number(value), self._locale)
+        return written
 
     def percent(self, value: object) -> str:
         return format_percent(_number(value), locale=self._locale)

@@ -100,6 +100,8 @@ class Template:
         try:
             self._parsed = _environment(locale, html=html).from_string(source)
             _check(self._parsed, plural_categories(Locale.parse(locale, sep="-")))
+            only_text = all(isinstance(node, content.ContentNode) for node in self._parsed.nodes)
+            self._text = self._parsed.render().strip() if only_text else None  # for any data the same
         except (LiquidError, RecursionError) as error:
             if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
                 msg = "it nests too deep"
@@ -108,6 +110,8 @@ class Template:
 
     def fill_in(self, data: Mapping[str, Any], allowance: Allowance, most: int) -> str:
         """Return its text of at most `most` characters. Raises `TemplateError`."""
+        if self._text is not None and len(self._text) <= most:
+            return self._text
         buffer = LimitedStringIO(limit=4 * most)  # in bytes
         try:
             allowance.spend(self._length)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from zoneinfo import ZoneInfo
+
+import orjson
 
 from models.states import Priority
 
@@ -46,6 +49,11 @@ class Preferences:
     locale: str | None = None
 
     @classmethod
+    def read(cls, body: str) -> Preferences:
+        """Return the same from its JSON. Users who are written to a lot are read from memory."""
+        return _read(body)
+
+    @classmethod
     def of(cls, body: Mapping[str, Any]) -> Preferences:
         """Read what `models.contracts.PreferencesIn` has checked."""
         mutes, quiet = body["mutes"], body["quiet_hours"]
@@ -72,3 +80,8 @@ class Preferences:
     def is_silent(self, priority: Priority, now: datetime) -> bool:
         """Say whether a notification that arrives now is not to ring."""
         return priority is not Priority.CRITICAL and self.quiet_hours is not None and self.quiet_hours.cover(now)
+
+
+@lru_cache(10_000)
+def _read(body: str) -> Preferences:
+    return Preferences.of(orjson.loads(body))

@@ -13,7 +13,6 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import psycopg
 import structlog
 
@@ -211,7 +210,7 @@ def _preferences(
         return {}
     asked = frames.dumps([{"tenant": tenant, "user_id": user} for tenant, user in users]).decode()
     rows = connection.execute(preference_sql.PREFERENCES_OF, {"asked": asked}).fetchall()
-    return {(row["tenant"], row["user_id"]): Preferences.of(orjson.loads(row["body"])) for row in rows}
+    return {(row["tenant"], row["user_id"]): Preferences.read(row["body"]) for row in rows}
 
 
 def _write(connection: Connection, priority: Priority, plan: Plan) -> psycopg.Cursor[dict[str, Any]]:

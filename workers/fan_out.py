@@ -87,7 +87,7 @@ class FanningOut:
             return wishes
         asked = sql.preferences_of_next(users, everyone=self._everyone)
         for each in self._connection.execute(asked, self._parameters).fetchall():
-            user, theirs = each["user_id"], Preferences.of(orjson.loads(each["body"]))
+            user, theirs = each["user_id"], Preferences.read(each["body"])
             if rule := muted_by(row, priority, theirs):
                 wishes.muted.append({"user_id": user, "rule": rule})
                 continue
