@@ -97,7 +97,8 @@ class Cancellations:
 
 async def _never_to_be_told(connection: AsyncConnection, tenant: str, notification: Mapping[str, Any]) -> int:
     """Take a notification out of the outbox. Returns for how many users it still was."""
-    taken = await _rows(connection, sql.TAKE_OUT, {"id": notification["id"]})
+    key = {"id": notification["id"]}
+    taken = [row for statement in sql.TAKE_OUT for row in await _rows(connection, statement, key)]
     if not taken:
         return 0
     audience, actor = notification["audience"], notification["actor"] or {}

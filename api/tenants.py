@@ -110,7 +110,9 @@ async def delete(tenant: Tenant, held: Held, _: SystemAdmin) -> Response:
     of_tenants.require_deletable(tenant)
     whose = {"tenant": tenant}
     async with held.database.transaction() as connection:
+        await connection.execute(sql.LOCK_TENANT, whose)
         of_tenants.require_found(tenant, await (await connection.execute(sql.DELETE_TENANT, whose)).fetchall())
+        await connection.execute(sql.DELETE_EMPTY_ROOMS, whose)
         of_tenants.require_empty(tenant, await (await connection.execute(sql.HOLDINGS, whose)).fetchall())
     _look_again(held, tenant)
     return Response(status_code=204)

@@ -35,7 +35,7 @@ COUNTED = (
     "subscriptions",
     "preferences",
 )
-_RANKS = range(len(Priority))
+_RANKS = range(len(Priority) - 1, -1, -1)  # what is critical is held up last, and so for the shortest time
 
 
 async def erase(

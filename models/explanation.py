@@ -54,7 +54,8 @@ def _of_what_left(facts: Facts, cancelled: Mapping[str, Any] | None, number: str
     if facts["replaced"]:
         newer = f"a newer one with its collapse key took its place at {_at(left_at)}"
         return Verdict(Reason.REPLACED, f"{had} {newer}.")
-    if cancelled is not None and left_at >= cancelled["at"]:
+    was_read = facts["read_at"] is not None and cancelled is not None and facts["read_at"] < cancelled["at"]
+    if cancelled is not None and left_at >= cancelled["at"] and not was_read:
         return Verdict(Reason.RECALLED, f"{had} it was recalled at {_at(cancelled['at'])}.")
     if facts["expires_at"] is not None and left_at >= facts["expires_at"]:
         return Verdict(Reason.EXPIRED, f"{had} it expired at {_at(facts['expires_at'])}.")

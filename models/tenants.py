@@ -173,5 +173,7 @@ def delete_tenant(database_url: str, tenant: str) -> None:
     """Delete a tenant and its keys. Raises `NotFoundError`, `DefaultTenantError`, `TenantNotEmptyError`."""
     require_deletable(tenant)
     with connect(database_url) as connection, transaction(connection):
+        connection.execute(sql.LOCK_TENANT, {"tenant": tenant})
         require_found(tenant, connection.execute(sql.DELETE_TENANT, {"tenant": tenant}).fetchall())
+        connection.execute(sql.DELETE_EMPTY_ROOMS, {"tenant": tenant})
         require_empty(tenant, connection.execute(sql.HOLDINGS, {"tenant": tenant}).fetchall())

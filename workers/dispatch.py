@@ -135,7 +135,13 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
 
 def _claim(connection: Connection, priority: Priority, limit: int) -> list[dict[str, Any]]:
     connection.execute(sql.LOCK_PRIORITY, {"lock": sql.LOCK_CLASS, "priority": priority.rank})
-    return connection.execute(sql.claim_due(limit), {"priority": priority.rank}).fetchall()
+    claimed = connection.execute(sql.claim_due(limit), {"priority": priority.rank}).fetchall()
+    orphans = [row["position"] for row in claimed if row["id"] is None]
+    if not orphans:
+        return claimed
+    log.info("outbox rows whose notification is gone", rows=len(orphans))
+    connection.execute(sql.DELETE_ORPHANS, {"positions": orphans})
+    return [row for row in claimed if row["id"] is not None]
 
 
 def _alone_or_retry(

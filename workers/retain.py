@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 _INBOXES, _NOTIFICATIONS = "inboxes", "notifications"
 _FIRST_ID = "00000000-0000-0000-0000-000000000000"
+_LEAST_S = 0.1
 _EVERYBODY = ""  # no tenant has this name
 
 
@@ -80,8 +81,9 @@ def retain_until_done(resources: Resources, deadline: float) -> None:
     Raises `models.database.TRANSIENT`.
     """
     rules = Rules.read(resources.postgres(), resources.settings)
-    for what, step in ((_INBOXES, _retain_in_inboxes), (_NOTIFICATIONS, _remove_notifications)):
-        turn = {"what": what, "round_s": resources.settings.retention_round_s}
+    rounds = ((_INBOXES, "0", _retain_in_inboxes), (_NOTIFICATIONS, _FIRST_ID, _remove_notifications))
+    for what, first, step in rounds:
+        turn = {"what": what, "first": first, "round_s": resources.settings.retention_round_s}
         while time.monotonic() < deadline:
             rows = resources.postgres().execute(sql.BEGIN_ROUND_IF_DUE, turn).fetchall()
             if not rows:
@@ -108,7 +110,7 @@ class Outcome(Enum):
 
 def _retain_in_inboxes(resources: Resources, rules: Rules, after: str, deadline: float) -> str:
     """Look after the next inboxes, and return the last one's id; an empty text where there are no more."""
-    asked = {"after": int(after or 0), **rules.limits()}
+    asked = {"after": int(after), **rules.limits()}
     boxes = resources.postgres().execute(sql.LOOK_AT_INBOXES, asked).fetchall()
     for box in boxes:
         if box["items_due"] or box["log_due"]:
@@ -125,6 +127,7 @@ def _retire(resources: Resources, kept: ItemRetention, box: dict[str, Any], dead
     while full:
         found = [row["seq"] for row in resources.postgres().execute(sql.FIND_RETIRABLE, asked)]
         full = len(found) == sql.MOST_FOUND
+        deadline = max(deadline, time.monotonic() + _LEAST_S)  # or what took long to find would be found for ever
         for start in range(0, len(found), sql.MOST_RETIRED):
             some = found[start : start + sql.MOST_RETIRED]
             outcome = _once(resources, kept, box, deadline, some)

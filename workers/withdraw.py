@@ -38,6 +38,7 @@ def withdraw_next(
 
     `most` is at least 1. Runs in the caller's transaction. Raises `psycopg.Error`.
     """
+    claimed = _each_once(claimed)
     asked = [{"ord": nth, "id": row["id"], "cause": row["withdraws"]} for nth, row in enumerate(claimed)]
     found = connection.execute(sql.next_to_withdraw(most), {"asked": dumps(asked).decode()}).fetchall()
     pushes: list[Push] = []
@@ -53,3 +54,13 @@ def withdraw_next(
     connection.execute(sql.FINISH_WITHDRAWALS, {"positions": [row["position"] for row in done]})
     deliveries = Counter(Cause(claimed[row["ord"]]["withdraws"]) for row in found)
     return Withdrawn(len(done), pushes, deliveries)
+
+
+def _each_once(claimed: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the rows up to the first that is about the same notification as one before: they would take the same."""
+    seen: set[str] = set()
+    for nth, row in enumerate(claimed):
+        if row["id"] in seen:
+            return claimed[:nth]
+        seen.add(row["id"])
+    return claimed

@@ -5,6 +5,13 @@ These read whole tables, in one snapshot; Postgres keeps what it sorts within it
 
 _NAMED = "jsonb_array_length(coalesce(n.audience -> 'users', '[0]'))"
 _BY_NAME = "n.audience ?| '{user,users}'"
+# What an inbox need not keep any more, and what was deleted in it, is no longer there to be counted.
+_IS_TRIMMED = """EXISTS (
+    SELECT 1
+    FROM jsonb_array_elements_text(coalesce(n.audience -> 'users', jsonb_build_array(n.audience -> 'user'))) u(name)
+    JOIN inbox i ON i.tenant = n.tenant AND i.user_id = u.name
+    WHERE i.floor_seq > 0
+)"""
 
 # The first that fits is the state of a notification; one that is nowhere is lost.
 _STATES = f"""
@@ -22,10 +29,11 @@ WITH waiting AS (
     SELECT n.id, n.audience, {_BY_NAME} AS by_name, w.times AS waits, p.notification_id IS NOT NULL AS parked,
            b.done_at IS NOT NULL AS done, coalesce(d.times, 0) AS delivered, coalesce(d.users, 0) AS reached,
            coalesce(s.users, 0) AS suppressed,
-           CASE WHEN w.due THEN 'waiting' WHEN NOT w.due THEN 'scheduled'
+           n.tenant, CASE WHEN w.due THEN 'waiting' WHEN NOT w.due THEN 'scheduled'
                 WHEN p.notification_id IS NOT NULL THEN 'parked'
                 WHEN e.cancelled THEN 'cancelled' WHEN NOT e.cancelled THEN 'expired'
-                WHEN b.done_at IS NOT NULL OR {_BY_NAME} AND (d.times > 0 OR s.users > 0 OR {_NAMED} = 0)
+                WHEN b.done_at IS NOT NULL
+                  OR {_BY_NAME} AND (d.times > 0 OR s.users > 0 OR {_NAMED} = 0 OR {_IS_TRIMMED})
                     THEN 'dispatched'
                 ELSE 'lost' END AS state
     FROM notification n
@@ -47,6 +55,7 @@ WITH waiting AS (
                 WHEN n.by_name AND n.delivered + n.suppressed > 0 AND n.state = 'expired'
                     THEN 'was delivered, and has expired'
                 WHEN n.by_name AND n.state = 'dispatched' AND n.delivered + n.suppressed <> {_NAMED}
+                     AND NOT (n.delivered + n.suppressed < {_NAMED} AND {_IS_TRIMMED})
                     THEN 'names ' || {_NAMED} || ' users, was delivered to ' || n.delivered || ' and suppressed for '
                          || n.suppressed
            END AS fault

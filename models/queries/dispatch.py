@@ -32,9 +32,13 @@ SELECT o.position, o.attempts, o.due_at, o.withdraws, now() AS now, n.id::text A
        n.tenant, n.type, n.domain, n.title, n.body, n.texts, n.mutable, n.data::text AS data,
        n.audience, n.actor::text AS actor, n.action_url, n.collapse_key, n.expires_at, n.created_at
 FROM due o
-CROSS JOIN LATERAL (SELECT * FROM notification WHERE id = o.notification_id LIMIT 1) n
+LEFT JOIN LATERAL (SELECT * FROM notification WHERE id = o.notification_id LIMIT 1) n ON true
 ORDER BY o.due_at, o.position
 """
+
+
+# Of what was erased, or is no longer kept, while its end came.
+DELETE_ORPHANS = "DELETE FROM outbox WHERE position = ANY(%(positions)s)"
 
 
 DELIVER = """

@@ -71,11 +71,23 @@ CROSS JOIN LATERAL (
 ) n
 """
 
-# The lowest numbers go, and the floor rises with them: what is left is an inbox like any other, whose past is not kept.
+# The lowest numbers that are there go, and the floor rises with them: what is left is an inbox like any other, whose
+# past is not kept.
 ERASE_LOWEST_NUMBERS = f"""
-WITH box AS MATERIALIZED (
-    SELECT id, last_seq, least(last_seq, floor_seq + {MOST_ROWS}) AS floor FROM inbox
-    WHERE tenant = %(tenant)s AND user_id = %(user)s
+WITH mine AS MATERIALIZED (
+    SELECT id, last_seq, floor_seq FROM inbox WHERE tenant = %(tenant)s AND user_id = %(user)s
+), lowest AS MATERIALIZED (
+    SELECT e.seq FROM mine m CROSS JOIN LATERAL (
+        (SELECT seq FROM delivery WHERE inbox_id = m.id ORDER BY seq LIMIT {MOST_ROWS})
+        UNION ALL
+        (SELECT seq FROM inbox_change WHERE inbox_id = m.id ORDER BY seq LIMIT {MOST_ROWS})
+    ) e
+    ORDER BY e.seq LIMIT {MOST_ROWS}
+), box AS MATERIALIZED (
+    SELECT id, last_seq, floor_seq,
+           CASE WHEN (SELECT count(*) FROM lowest) < {MOST_ROWS} THEN last_seq ELSE (SELECT max(seq) FROM lowest) END
+               AS floor
+    FROM mine
 ), arrivals AS (
     DELETE FROM delivery d USING box WHERE d.inbox_id = box.id AND d.seq <= box.floor
     RETURNING d.notification_id,
@@ -88,7 +100,8 @@ WITH box AS MATERIALIZED (
            coalesce(array_agg(notification_id), '{{}}') AS notifications
     FROM arrivals
 ), raised AS (
-    UPDATE inbox i SET floor_seq = box.floor, unread = i.unread - sums.unread, unseen = i.unseen - sums.unseen
+    UPDATE inbox i
+    SET floor_seq = greatest(box.floor, box.floor_seq), unread = i.unread - sums.unread, unseen = i.unseen - sums.unseen
     FROM box, sums WHERE i.id = box.id
 )
 SELECT sums.deliveries, sums.notifications, (SELECT count(*) FROM changes) AS changes, box.floor < box.last_seq AS more
@@ -151,6 +164,7 @@ WITH doomed AS MATERIALIZED (
 SELECT count(*) AS notifications FROM gone
 """
 
+# An outbox row by which it was to be taken back is left to the dispatcher: whoever holds an inbox waits for none.
 FORGET_ENDED = f"""
 WITH theirs AS MATERIALIZED (
     SELECT n.id FROM notification n WHERE n.id = ANY(%(ids)s::uuid[]) AND n.tenant = %(tenant)s AND {_FOR_NOBODY_ELSE}
@@ -162,8 +176,6 @@ WITH theirs AS MATERIALIZED (
     DELETE FROM expiry e USING theirs t WHERE e.notification_id = t.id
 ), withdrawals AS (
     DELETE FROM withdrawal w USING theirs t WHERE w.notification_id = t.id
-), to_withdraw AS (
-    DELETE FROM outbox o USING theirs t WHERE o.notification_id = t.id
 ), gone AS (
     DELETE FROM notification n USING theirs t WHERE n.id = t.id RETURNING 1
 )

@@ -41,7 +41,8 @@ ORDER BY p.parked_at, p.notification_id
 
 REPLAY_PARKED = """
 WITH gone AS (
-    DELETE FROM parked WHERE %(all)s OR notification_id = ANY(%(ids)s::uuid[])
+    DELETE FROM parked p WHERE (%(all)s OR notification_id = ANY(%(ids)s::uuid[]))
+      AND NOT EXISTS (SELECT 1 FROM withdrawal w WHERE w.notification_id = p.notification_id AND w.cause = 'recalled')
     RETURNING notification_id, priority
 ), noted AS (
     INSERT INTO notification_event (notification_id, event, detail)

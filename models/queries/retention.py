@@ -14,9 +14,10 @@ MOST_NOTIFICATIONS = 500
 KEYS_KEPT_S = 86_400  # at least, however little is kept: whoever got no answer asks again with the same key
 
 BEGIN_ROUND_IF_DUE = """
-INSERT INTO retention_round AS r (what, cursor) VALUES (%(what)s, '')
+INSERT INTO retention_round AS r (what, cursor) VALUES (%(what)s, %(first)s)
 ON CONFLICT (what) DO UPDATE
-SET began_at = CASE WHEN r.cursor = '' THEN now() ELSE r.began_at END
+SET began_at = CASE WHEN r.cursor = '' THEN now() ELSE r.began_at END,
+    cursor = CASE WHEN r.cursor = '' THEN %(first)s ELSE r.cursor END
 WHERE r.cursor <> '' OR r.began_at <= now() - make_interval(secs => %(round_s)s)
 RETURNING cursor
 """

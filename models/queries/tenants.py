@@ -47,6 +47,14 @@ WHERE id = %(tenant)s
 RETURNING {_COLUMNS}
 """
 
+# Its own statement, before DELETE_TENANT, which then sees every key that was made before.
+LOCK_TENANT = "SELECT id FROM tenant WHERE id = %(tenant)s FOR UPDATE"
+
+# Of rooms that have nothing in them any more, only the numbers are left.
+DELETE_EMPTY_ROOMS = """
+DELETE FROM room r WHERE r.tenant = %(tenant)s AND NOT EXISTS (SELECT 1 FROM room_event WHERE room_id = r.id)
+"""
+
 # Its keys and its catalogue of types go with it. Keys refer to it, so that none can be made meanwhile.
 DELETE_TENANT = """
 WITH locked AS MATERIALIZED (
@@ -56,7 +64,8 @@ WITH locked AS MATERIALIZED (
 ), tokens AS (
     DELETE FROM revocation r USING locked WHERE r.tenant = locked.id
 ), types AS (
-    DELETE FROM type y USING locked WHERE y.tenant = locked.id
+    UPDATE type y SET body = NULL, version = version + 1, updated_at = clock_timestamp()  -- as DELETE_TYPE_IF_THERE
+    FROM locked WHERE y.tenant = locked.id AND y.body IS NOT NULL
 ), seen AS (
     DELETE FROM presence p USING locked WHERE p.tenant = locked.id
 )

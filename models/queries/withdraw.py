@@ -11,6 +11,7 @@ from functools import cache
 FIND_TO_CANCEL = """
 SELECT id::text AS id, domain, priority, audience, actor FROM notification
 WHERE tenant = %(tenant)s AND id = %(id)s
+FOR KEY SHARE  -- it is not erased meanwhile
 """
 
 # Whoever cancels at the same time waits here, and then finds the numbers.
@@ -25,14 +26,13 @@ WHERE notification_id = %(id)s AND cause = 'recalled'
 """
 
 # Waits for the dispatcher that has it: from its commit on nobody gets it any more, or everybody has it.
-TAKE_OUT = """
-WITH waiting AS (
-    DELETE FROM outbox WHERE notification_id = %(id)s AND withdraws IS NULL RETURNING due_at
-), parked AS (
-    DELETE FROM parked WHERE notification_id = %(id)s RETURNING parked_at AS due_at
+_TAKE_OUT_OF_OUTBOX = "DELETE FROM outbox WHERE notification_id = %(id)s AND withdraws IS NULL RETURNING due_at"
+# Each sees what was committed while the one before it waited: a row that is being parked, or put back, is found.
+TAKE_OUT = (
+    _TAKE_OUT_OF_OUTBOX,
+    "DELETE FROM parked WHERE notification_id = %(id)s RETURNING parked_at AS due_at",
+    _TAKE_OUT_OF_OUTBOX,
 )
-SELECT due_at FROM waiting UNION ALL SELECT due_at FROM parked
-"""
 
 COUNT_SUBSCRIBERS_LEFT = """
 SELECT count(*) AS n FROM topic_subscription

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ops.plans.fill import Size
 
-_TURN = {"what": "inboxes", "round_s": 3600.0}
+_TURN = {"what": "inboxes", "first": "0", "round_s": 3600.0}
 _RULES = ItemRetention({"*": KeptItems(), "shop.*": KeptItems(items=500)})
 _FIRST_ID = "00000000-0000-0000-0000-000000000000"
 

@@ -189,6 +189,13 @@ def _dispatching(size: Size, sample: Sample) -> Iterator[Hot]:
             {"keys": _json(keys[chosen])},
             writes=True,
         )
+    yield Hot(
+        "delete orphans",
+        "worker: rows whose notification is gone",
+        dispatch.DELETE_ORPHANS,
+        {"positions": [position for position, _ in sample.batch]},
+        writes=True,
+    )
     position = {"position": sample.batch[0][0]}
     yield Hot(
         "retry later", "worker: a row that failed", dispatch.RETRY_LATER, {**position, "delay_s": 1.0}, writes=True

@@ -25,7 +25,8 @@ def of_withdrawals(keys: Sequence[str]) -> Iterator[Hot]:
     yield Hot("find to cancel", "DELETE: what is to be cancelled", withdraw.FIND_TO_CANCEL, one)
     yield Hot("begin a recall", "DELETE: say so first", withdraw.BEGIN_RECALL_IF_NEW, one, writes=True)
     yield Hot("find a recall", "DELETE repeated: the numbers of the first time", withdraw.FIND_RECALL, one)
-    yield Hot("take out", "DELETE: out of the outbox", withdraw.TAKE_OUT, one, writes=True)
+    for name, statement in zip(("outbox", "parked"), withdraw.TAKE_OUT, strict=False):  # the third is the first
+        yield Hot(f"take out of {name}", "DELETE: nobody gets it any more", statement, one, writes=True)
     left = {**one, "topic": TOPIC, "due_at": datetime.now(UTC), "excluded": ""}
     yield Hot("subscribers left", "DELETE: for whom a broadcast is cancelled", withdraw.COUNT_SUBSCRIBERS_LEFT, left)
     yield Hot("inboxes left", "DELETE: the same of everyone", withdraw.COUNT_INBOXES_LEFT, left)

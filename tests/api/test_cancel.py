@@ -10,9 +10,13 @@ import pytest
 from models.contracts import CancelOut, NotificationOut
 from models.database import connect
 from models.keys import create_key
+from models.parked import replay_parked
+from models.queries import dispatch as dispatch_sql
+from models.queries import recover as recover_sql
 from models.states import Action, Priority
 from tests.api.test_notifications import ONE, problem
 from tests.conftest import as_user, in_a_while, nobody, notification
+from tests.socket_server.conftest import eventually
 from tests.workers.test_fan_out import TOPIC, finish, names, outbox, reached, step, subscribe
 from workers.dispatch import dispatch_batch
 from workers.tasks import dispatch_until_idle
@@ -140,6 +144,43 @@ async def test_what_is_parked_is_cancelled(backend: httpx.AsyncClient, connectio
     assert connection.execute("SELECT count(*) AS n FROM parked").fetchall() == [{"n": 1}]
     assert await cancel(backend, key) == (1, 0, 0)
     assert connection.execute("SELECT count(*) AS n FROM parked").fetchall() == [{"n": 0}]
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+async def test_what_is_parked_or_put_back_in_that_moment_is_found(
+    put_back: bool, backend: httpx.AsyncClient, connection: Connection, database_url: str
+) -> None:
+    key = await send(backend, {"user": "a"})
+    (row,) = connection.execute("SELECT position FROM outbox").fetchall()
+    if put_back:
+        connection.execute(dispatch_sql.PARK, {"position": row["position"], "reason": "x"})
+    with connect(database_url) as other:
+        with other.transaction():
+            if put_back:
+                other.execute(recover_sql.REPLAY_PARKED, {"all": True, "ids": []})
+            else:
+                other.execute(dispatch_sql.PARK, {"position": row["position"], "reason": "x"})
+            cancelling = asyncio.create_task(cancel(backend, key))
+            await eventually(lambda: waits_for_a_lock(connection))
+        assert await cancelling == (1, 0, 0)
+    assert (outbox(connection), connection.execute("SELECT 1 FROM parked").fetchall()) == (0, [])
+
+
+def waits_for_a_lock(connection: Connection) -> bool:
+    asked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool(connection.execute(asked).fetchall())
+
+
+async def test_what_was_cancelled_is_not_put_back(
+    backend: httpx.AsyncClient, connection: Connection, database_url: str
+) -> None:
+    key = await send(backend, {"user": "a"})
+    assert await cancel(backend, key) == (1, 0, 0)
+    connection.execute(
+        "INSERT INTO parked (notification_id, priority, attempts, reason) VALUES (%s, 2, 1, 'late')", [key]
+    )
+    assert replay_parked(database_url, None) == 0
+    assert outbox(connection) == 0
 
 
 async def test_what_has_expired_has_nothing_left_to_cancel(backend: httpx.AsyncClient, connection: Connection) -> None:

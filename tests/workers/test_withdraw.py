@@ -239,3 +239,27 @@ def test_what_comes_and_what_leaves_share_a_dispatcher(connection: Connection, w
     dispatch_until_idle(worker, Priority.NORMAL, nobody)
     assert boxes(connection) == {"u_0": (12, 1, 1), "u_1": (13, 2, 2), "u_2": (11, 0, 0)}
     assert outbox(connection) == 0
+
+
+def test_a_recall_and_an_expiry_of_the_same_count_once(connection: Connection) -> None:
+    keys = with_an_end(connection, "a", 3)
+    finish(connection)
+    connection.execute(sql.BEGIN_RECALL_IF_NEW, {"id": keys[1]})
+    connection.execute(sql.QUEUE_RECALL, {"id": keys[1], "priority": Priority.NORMAL.rank})
+    connection.execute("UPDATE expiry SET expires_at = now() WHERE notification_id = %s", [keys[1]])
+    connection.execute(sql.queue_expired(10))
+    finish(connection, limit=500)
+    assert boxes(connection) == {"a": (4, 2, 2)}
+    assert connection.execute("SELECT seqs FROM inbox_change").fetchall() == [{"seqs": [2]}]
+    assert withdrawn(connection, keys[1]) == 0
+    assert outbox(connection) == 0
+
+
+def test_rows_whose_notification_is_gone_are_cleared_away(connection: Connection) -> None:
+    gone = ingest(connection, "a", 3)
+    ingest(connection, "b")
+    connection.execute("DELETE FROM notification WHERE id = ANY(%s::uuid[])", [gone])
+    finish(connection, limit=3)
+    finish(connection, limit=3)
+    assert boxes(connection) == {"b": (1, 1, 1)}
+    assert outbox(connection) == 0

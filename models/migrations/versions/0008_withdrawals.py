@@ -1,6 +1,6 @@
 """withdrawals: what was cancelled or has expired, and how far it is out of inboxes again
 
-Revision: 0008, after 0007
+Revision: 0008, after 0007. Its index on deliveries is built beside running traffic.
 """
 
 import sqlalchemy as sa
@@ -37,13 +37,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("notification_id"),
     )
     op.create_index("expiry_due", "expiry", ["expires_at"])
+    op.add_column("outbox", sa.Column("withdraws", sa.Text(), nullable=True))
     op.execute(
         "INSERT INTO expiry (notification_id, priority, expires_at) "
-        "SELECT id, priority, expires_at FROM notification WHERE expires_at IS NOT NULL"
+        "SELECT id, priority, expires_at FROM notification n WHERE expires_at > now() OR expires_at IS NOT NULL "
+        "AND EXISTS (SELECT 1 FROM delivery d WHERE d.notification_id = n.id AND d.deleted_at IS NULL)"
     )
-    op.add_column("outbox", sa.Column("withdraws", sa.Text(), nullable=True))
-    op.drop_index("delivery_notification", table_name="delivery")
-    op.create_index("delivery_notification", "delivery", ["notification_id", "inbox_id"])
+    with op.get_context().autocommit_block():
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS delivery_of_inbox")  # half built by one that was interrupted
+        op.create_index("delivery_of_inbox", "delivery", ["notification_id", "inbox_id"], postgresql_concurrently=True)
+        op.drop_index("delivery_notification", table_name="delivery", postgresql_concurrently=True)
+        op.execute("ALTER INDEX delivery_of_inbox RENAME TO delivery_notification")
 
 
 def downgrade() -> None:
