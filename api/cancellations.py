@@ -14,6 +14,7 @@ import structlog
 from models import telemetry
 from models.frames import dumps
 from models.push import withdrawal_pushes
+from models.queries import digests as digest_sql
 from models.queries import withdraw as sql
 from models.states import Cause, Priority
 
@@ -33,7 +34,10 @@ _AT_ONCE = 1_000  # inboxes that are changed in the transaction that decides
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """What became of the recipients: `cancelled` never get it, `recalled` lose it, `already_read` keep it."""
+    """What became of the recipients: `cancelled` never get it, `recalled` lose it, `already_read` keep it.
+
+    Those in whose digest it waits never get it; those who got it within a digest keep it.
+    """
 
     cancelled: int
     recalled: int
@@ -74,6 +78,8 @@ class Cancellations:
             else:
                 pushes = await _withdraw(connection, notification["id"], priority)
                 done = Cancellation(cancelled, len(pushes), there["delivered"] - len(pushes))
+            waiting, arrived = await _leave_digests(connection, key)
+            done = Cancellation(done.cancelled + waiting, done.recalled, done.already_read + arrived)
             await connection.execute(
                 sql.NOTE_RECALL,
                 {
@@ -115,6 +121,13 @@ async def _never_to_be_told(connection: AsyncConnection, tenant: str, notificati
             return 1
     count: int = row["n"]
     return count
+
+
+async def _leave_digests(connection: AsyncConnection, key: Mapping[str, Any]) -> tuple[int, int]:
+    """Take it out of open digests, after the inboxes. Returns of how many, and in how many that closed it stays."""
+    await connection.execute(digest_sql.LOCK_DIGESTS_OF, key)
+    (row,) = await _rows(connection, digest_sql.TAKE_OUT_OF_DIGESTS, key)
+    return row["waiting"], row["arrived"]
 
 
 async def _withdraw(connection: AsyncConnection, notification_id: str, priority: Priority) -> list[Push]:

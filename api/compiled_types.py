@@ -8,16 +8,47 @@ from typing import TYPE_CHECKING, Any
 from api.data_schemas import DataSchema
 from api.templates import Allowance, Template, TemplateError, has_markup, require_known
 from models.errors import FieldError, ValidationFailedError
-from models.fields import MAX_BODY, MAX_TITLE
+from models.fields import MAX_BODY, MAX_DIGEST_KEY, MAX_TITLE
 from models.locales import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.contracts import TypeIn
+    from models.contracts import DigestIn, TypeIn
     from models.states import Priority
 
 _FALL_BACK = "en"
+_LIQUID = ("{{", "{%")
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledDigest:
+    """How what is not urgent is gathered."""
+
+    every: str
+    key: Template
+
+    @classmethod
+    def of(cls, body: DigestIn) -> CompiledDigest:
+        """Compile it. Raises `ValidationFailedError`."""
+        if len(body.key) > MAX_DIGEST_KEY and not any(mark in body.key for mark in _LIQUID):
+            detail = (
+                f"Must have {MAX_DIGEST_KEY} characters at most; it has {len(body.key)}, and is the same on any data"
+            )
+            raise ValidationFailedError(errors=(FieldError("/digest/key", "too_long", detail),))
+        try:
+            return cls(body.every, Template(body.key, _FALL_BACK, html=False))
+        except TemplateError as error:
+            wrong = FieldError("/digest/key", "bad_template", f"It is not a template: {error}")
+            raise ValidationFailedError(errors=(wrong,)) from error
+
+    def key_for(self, values: Mapping[str, Any]) -> str:
+        """Return the key of a notification with these values. Raises `ValidationFailedError`."""
+        try:
+            return self.key.fill_in(values, Allowance(), MAX_DIGEST_KEY)
+        except TemplateError as error:
+            detail = f"The key of the type's digest cannot be filled in: {error}"
+            raise ValidationFailedError(errors=(FieldError("/data", "template_failed", detail),)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +61,14 @@ class CompiledType:
     mutable: bool
     schema: DataSchema | None
     templates: Mapping[str, tuple[Template, Template]]  # title and body, by canonical locale
+    digest: CompiledDigest | None
 
     @classmethod
     def of(cls, version: int, body: TypeIn) -> CompiledType:
         """Compile it. Raises `ValidationFailedError` with a pointer for each template, or place in the schema."""
         schema = DataSchema(body.schema_) if body.schema_ is not None else None
-        return cls(version, body.priority, body.ttl_s, body.mutable, schema, _templates(body))
+        digest = CompiledDigest.of(body.digest) if body.digest is not None else None
+        return cls(version, body.priority, body.ttl_s, body.mutable, schema, _templates(body), digest)
 
     @property
     def fall_back(self) -> str:

@@ -90,6 +90,8 @@ class Draft:
             "expires_at": resolved.expires_at,
             "texts": resolved.texts,
             "mutable": resolved.mutable,
+            "digest_every": resolved.digest_every,
+            "digest_key": resolved.digest_key,
         }
         return cls(row, resolved.priority)
 

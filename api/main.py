@@ -11,6 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from prometheus_fastapi_instrumentator import Instrumentator, metrics
 
 from api import (
+    digests,
     errors,
     health,
     inbox,
@@ -69,8 +70,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.resources = resources
     modules = (
-        *(notifications, listing, inbox, preferences, topics, types, rooms, users, recipients, keys),
-        *(tenants, health, socket_docs),
+        *(notifications, listing, inbox, preferences, topics, types, rooms, users, recipients, digests),
+        *(keys, tenants, health, socket_docs),
     )
     for module in modules:
         app.router.routes.extend(module.router.routes)  # `include_router` would look each request up level by level

@@ -188,6 +188,8 @@ def _no_such(notification_id: str) -> NotFoundError:
 def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     timeline = [{"at": row["created_at"], "event": "accepted", "detail": "committed"}, *events]
     timeline += _dispatches(row)
+    if row["digested"]:
+        timeline.append({"at": row["digested_at"], "event": "digested", "detail": _digests(row)})
     for each in row["rules"]:
         users = f"{each['users']} users" if each["users"] != 1 else "one user"
         detail = f"not delivered to {users}: {each['rule']}"
@@ -228,6 +230,11 @@ def _dispatches(row: dict[str, Any]) -> list[dict[str, Any]]:
         began["detail"] = f"{detail} so far"
         return [began]
     return [began, {"at": row["done_at"], "event": "dispatched", "detail": detail}]
+
+
+def _digests(row: dict[str, Any]) -> str:
+    users = f"{row['digested']} users" if row["digested"] != 1 else "one user"
+    return f"put into digests of {users}, of which {row['waiting']} wait"
 
 
 def _status(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> NotificationStatus:

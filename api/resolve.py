@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.errors import FieldError, ValidationFailedError
 from models.states import Priority
@@ -26,6 +26,8 @@ class Resolved:
     expires_at: datetime | None
     mutable: bool = True
     texts: dict[str, dict[str, str]] | None = None
+    digest_every: str | None = None
+    digest_key: str | None = None
 
 
 def resolve(said: NotificationIn, kind: CompiledType | None, now: datetime, *, require_type: bool = False) -> Resolved:
@@ -39,15 +41,21 @@ def resolve(said: NotificationIn, kind: CompiledType | None, now: datetime, *, r
         kind.schema.require_valid(said.data)
     priority = said.priority or kind.priority
     expires_at = said.expires_at or _expiry(said.deliver_at, kind.ttl_s, now)
+    values = {"actor": said.actor.model_dump() if said.actor else None, **said.data}
+    digest = _digest(kind, priority, values)
     if not kind.templates or (said.title is not None and said.body is not None):
-        return Resolved(priority, _title(said), said.body or "", expires_at, kind.mutable)
-    actor = said.actor.model_dump() if said.actor else None
-    texts = kind.wordings(said.title, said.body, {"actor": actor, **said.data})
+        return Resolved(priority, _title(said), said.body or "", expires_at, kind.mutable, None, *digest)
+    texts = kind.wordings(said.title, said.body, values)
     everybody = texts[kind.fall_back]
-    several = len(texts) > 1
-    return Resolved(
-        priority, everybody["title"], everybody["body"], expires_at, kind.mutable, texts if several else None
-    )
+    told = texts if len(texts) > 1 else None
+    return Resolved(priority, everybody["title"], everybody["body"], expires_at, kind.mutable, told, *digest)
+
+
+def _digest(kind: CompiledType, priority: Priority, values: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Return when and by which key it is gathered; nothing where it is urgent, or its type says nothing of that."""
+    if kind.digest is None or priority in {Priority.CRITICAL, Priority.HIGH}:
+        return None, None
+    return kind.digest.every, kind.digest.key_for(values)
 
 
 def _title(said: NotificationIn) -> str:

@@ -20,6 +20,7 @@ from api.ingest import Ingest
 from api.room_events import RoomEvents
 from models.background import end
 from models.database import Database
+from models.digest_closing import Digests
 from models.inbox import InboxStore
 from models.presence import PresenceStore
 from models.push_queue import PushQueue
@@ -56,6 +57,7 @@ class Resources:
     room_events: RoomEvents
     pushes: PushQueue
     cancellations: Cancellations
+    digests: Digests
     background: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
@@ -85,6 +87,7 @@ class Resources:
             room_events=RoomEvents(database, pushes, settings),
             pushes=pushes,
             cancellations=Cancellations(database, hints, pushes),
+            digests=Digests(database),
         )
 
     async def open(self) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 STATES = ("waiting", "scheduled", "parked", "dispatched", "cancelled", "expired", "lost")
 _CHECKS = (
     (sql.COUNT_INBOXES, sql.FAULTY_INBOXES),
+    (sql.COUNT_DIGESTS, sql.FAULTY_DIGESTS),
     (sql.COUNT_ORPHANS, sql.ORPHANS),
 )
 

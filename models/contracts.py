@@ -18,6 +18,7 @@ from models.fields import (
     MAX_BODY_TEMPLATE,
     MAX_BULK_ITEMS,
     MAX_DELAY,
+    MAX_DIGEST_TEMPLATE,
     MAX_LOCALES,
     MAX_LOG_PAGE,
     MAX_MUTES,
@@ -31,9 +32,9 @@ from models.fields import (
     MAX_USERS,
     ClockTime,
     Data,
-    Digest,
     Domain,
     EntrySeq,
+    Every,
     Grants,
     IdempotencyKey,
     JwksUrl,
@@ -276,7 +277,8 @@ class NotificationOut(Answer):
 class CancelOut(Answer):
     """What became of the recipients of a cancelled notification: their numbers add up.
 
-    `cancelled` users never get it, `recalled` lose it now, and `already_read` had read or deleted it, and keep it so.
+    `cancelled` users never get it, `recalled` lose it now, and `already_read` had read or deleted it, or got it within
+    a digest, and keep it so.
     """
 
     status: Literal["cancelled"]
@@ -290,6 +292,19 @@ class TemplateIn(Message):
 
     title: Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TITLE_TEMPLATE)]
     body: Annotated[Text, StringConstraints(max_length=MAX_BODY_TEMPLATE)] = ""
+
+
+class DigestIn(Message):
+    """How low and normal notifications of a type are gathered, for each recipient and `key`, and arrive as one.
+
+    `every` is how long after the first of them, from `1m` to `31d`, or a cron line of five fields in UTC, whose next
+    moment it is. `key` is Liquid, filled in from `data` and `actor` to at most 128 characters.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"every": "1h", "key": "{{ post }}"}]})
+
+    every: Every
+    key: Annotated[Text, StringConstraints(max_length=MAX_DIGEST_TEMPLATE)] = ""
 
 
 class TypeIn(Message):
@@ -319,7 +334,7 @@ class TypeIn(Message):
     templates: Annotated[dict[Locale, TemplateIn], Field(max_length=MAX_LOCALES)] = Field(default_factory=dict)
     ttl_s: Annotated[int, Field(strict=True, ge=1, le=MAX_TTL_S)] | None = None
     mutable: Annotated[bool, Field(strict=True)] = True
-    digest: Digest = None
+    digest: DigestIn | None = None
 
 
 class TypeOut(TypeIn):
@@ -423,6 +438,54 @@ class ExplainOut(Answer):
     verdict: str
     seq: int | None
     timeline: list[ExplainedEvent]
+
+
+class DigestPreview(Answer):
+    """What a digest would arrive as: `data` is `{"items": [...], "count", "more"}`, the oldest first, up to 50."""
+
+    priority: Priority
+    title: str
+    body: str
+    data: dict[str, Any]
+    action_url: str | None
+    actor: dict[str, Any] | None
+
+
+class OpenDigest(Answer):
+    """What waits for a user, of one type and key; `preview` is null where all of it has expired."""
+
+    type: str
+    key: str
+    opened_at: datetime
+    closes_at: datetime
+    count: int
+    preview: DigestPreview | None
+
+
+class OpenDigests(Answer):
+    """A user's open digests, up to 100. `more` says that there are others."""
+
+    user: str
+    digests: list[OpenDigest]
+    more: bool
+
+
+class ClosedDigest(Answer):
+    """A digest that was closed, and the notification that it became; null where all of it had expired."""
+
+    type: str
+    key: str
+    opened_at: datetime
+    count: int
+    notification: UUID | None
+
+
+class ClosedDigests(Answer):
+    """What was closed, up to 100. Where `more` is true, there are others: call again."""
+
+    user: str
+    closed: list[ClosedDigest]
+    more: bool
 
 
 class Mutes(Message):
@@ -612,6 +675,7 @@ class ErasedCounts(Answer):
     notifications: int
     shared_notifications: int
     suppressions: int
+    digests: int
     subscriptions: int
     preferences: int
 

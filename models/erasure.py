@@ -7,6 +7,7 @@ again. Nothing that was accepted before it began reaches the user afterwards:
 - Their subscriptions go first and their inbox goes last, in a transaction in which no dispatcher at all is at work. So
   a broadcast that was delivering to them has done so, and it goes with the rest; one that comes to their turn later
   finds neither a subscription nor an inbox, and passes them by.
+- Their digests go with the inbox, and with what they became that was not dispatched yet: none closes afterwards.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ COUNTED = (
     "notifications",
     "shared_notifications",
     "suppressions",
+    "digests",
     "subscriptions",
     "preferences",
 )
 _RANKS = range(len(Priority) - 1, -1, -1)  # what is critical is held up last, and so for the shortest time
+_OF_DIGESTS = (Priority.LOW.rank, Priority.NORMAL.rank)  # in the same order
 
 
 async def erase(
@@ -64,6 +67,8 @@ class _Erasure:
         while await self._counted(sql.UNSUBSCRIBE_FROM_SOME):
             pass
         while await self._forget_what_waits():
+            pass
+        while await self._erase_digests():
             pass
         await self._forget_what_ended()
         while await self._erase_numbers():
@@ -126,6 +131,7 @@ class _Erasure:
         async with self._database.transaction() as connection:
             await _stop_dispatchers(connection, _RANKS)
             done, more = await self._lowest_numbers(connection)
+            more |= await self._some_digests(connection)
             if not more:
                 await connection.execute(sql.DELETE_INBOX, self._whose)
         self.counts.update(done)
@@ -139,6 +145,25 @@ class _Erasure:
         done = Counter(deliveries=row["deliveries"], changes=row["changes"])
         done.update(await self._take_out(connection, sql.FORGET_ENDED, row["notifications"]))
         return done, row["more"]
+
+    async def _erase_digests(self) -> bool:
+        """Erase some, and say whether there were any; the inbox is erased together with those that come later."""
+        async with self._database.transaction() as connection:
+            await _stop_dispatchers(connection, _OF_DIGESTS)
+            return await self._some_digests(connection)
+
+    async def _some_digests(self, connection: AsyncConnection) -> bool:
+        """Erase some while nothing is dispatched, and say whether there were any."""
+        found = await (await connection.execute(sql.LOCK_SOME_DIGESTS, self._whose)).fetchall()
+        if not found:
+            return False
+        digests = {"digests": [row["id"] for row in found]}
+        row = await (await connection.execute(sql.ERASE_DIGESTS, digests)).fetchone()
+        assert row is not None  # noqa: S101  # it counts
+        self.counts.update(digests=row["digests"])
+        self.counts.update(await self._take_out(connection, sql.FORGET_ENDED, row["notifications"]))
+        self.counts.update(await self._take_out(connection, sql.FORGET_WAITING, row["own"]))
+        return True
 
     async def _erase_suppressions(self) -> int:
         async with self._database.transaction() as connection:

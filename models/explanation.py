@@ -29,6 +29,8 @@ def explain(user: str, facts: Facts, events: Sequence[Mapping[str, Any]]) -> Ver
         return _of_a_delivery(facts, ends.get("cancelled"))
     if facts["rule"] is not None:
         return Verdict(Reason.SUPPRESSED, f"They do not have it: {facts['rule']}.")
+    if facts["digested_at"] is not None:
+        return _of_a_digest(facts)
     return _not_for_them(user, facts) or _of_what_waits(facts) or _of_what_ended(ends)
 
 
@@ -60,6 +62,13 @@ def _of_what_left(facts: Facts, cancelled: Mapping[str, Any] | None, number: str
     if facts["expires_at"] is not None and left_at >= facts["expires_at"]:
         return Verdict(Reason.EXPIRED, f"{had} it expired at {_at(facts['expires_at'])}.")
     return Verdict(Reason.DELETED, f"{had} it was deleted at {_at(left_at)}.")
+
+
+def _of_a_digest(facts: Facts) -> Verdict:
+    if facts["digest_closed_at"] is None:
+        return Verdict(Reason.WAITING, f"Not yet: it waits in a digest until {_at(facts['digest_closes_at'])}.")
+    digest = f"the digest {facts['arrived_as']}, which closed at {_at(facts['digest_closed_at'])}"
+    return Verdict(Reason.DIGESTED, f"It arrived within {digest}; ask for that one to see what became of it.")
 
 
 def _not_for_them(user: str, facts: Facts) -> Verdict | None:
@@ -140,6 +149,8 @@ def timeline(facts: Facts, events: Iterable[Mapping[str, Any]]) -> list[dict[str
     noted += [dict(event) for event in events]
     if facts["rule"] is not None:
         noted.append(_event(facts["suppressed_at"], "suppressed", facts["rule"]))
+    if facts["digested_at"] is not None:
+        noted.append(_event(facts["digested_at"], "digested", "put into a digest"))
     if facts["seq"] is not None:
         silently = ", silently" if facts["silent"] else ""
         noted.append(_event(facts["delivered_at"], "dispatched", f"number {facts['seq']} of their inbox{silently}"))

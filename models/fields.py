@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Stri
 from pydantic_core import PydanticCustomError
 
 from models.cursors import Cursor
+from models.digest_times import require_every
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,8 @@ MAX_TITLE_TEMPLATE = 500
 MAX_BODY_TEMPLATE = 4_000
 MAX_SCHEMA_BYTES = 32 * 1024
 MAX_SCHEMA_DEPTH = 64
+MAX_DIGEST_KEY = 128
+MAX_DIGEST_TEMPLATE = 500
 MAX_TTL_S = 10 * 366 * 24 * 3600
 
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -121,9 +124,11 @@ def _check_schema(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _refuse_digest(value: object) -> None:
-    if value is not None:
-        raise PydanticCustomError("not_supported", "must be null: notifications are not gathered into digests yet")
+def _check_every(value: str) -> str:
+    try:
+        return require_every(value)
+    except ValueError as error:
+        raise PydanticCustomError("bad_every", "{what}", {"what": str(error)}) from None
 
 
 _URL = re.compile(r"^(https?://[^\s/?#\\]+[^\s\\]*|/([^\s/\\][^\s\\]*)?)$")
@@ -193,7 +198,7 @@ JwksUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_che
 TenantName = Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
 Data = Annotated[dict[str, Any], AfterValidator(_check_data)]
 Schema = Annotated[dict[str, Any], AfterValidator(_check_schema)]
-Digest = Annotated[None, BeforeValidator(_refuse_digest)]
+Every = Annotated[str, StringConstraints(max_length=100), AfterValidator(_check_every)]
 Time = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc)]
 Seq = Annotated[int, Field(strict=True, ge=0, le=MAX_SEQ)]
 EntrySeq = Annotated[int, Field(strict=True, ge=1, le=MAX_SEQ)]

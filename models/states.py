@@ -75,7 +75,8 @@ class Cause(StrEnum):
     EXPIRED = "expired"
 
 
-# The rule of a suppression, beside those of users' mutes.
+# The rules of suppressions, beside those of users' mutes.
+EXPIRED_IN_DIGEST = "it expired while it waited in a digest"
 FOLDED = "a newer one with the same collapse key came before it could be delivered"
 
 
@@ -88,6 +89,7 @@ class Reason(StrEnum):
     DELETED = "deleted"
     REPLACED = "replaced"
     RECALLED = "recalled"
+    DIGESTED = "digested"
     SUPPRESSED = "suppressed"
     NOT_IN_AUDIENCE = "not_in_audience"
     TOO_LATE = "too_late"

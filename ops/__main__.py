@@ -9,6 +9,7 @@ from ops.commands.bench import bench
 from ops.commands.check_config import check_config
 from ops.commands.contracts import contracts
 from ops.commands.demo import demo
+from ops.commands.digests import digests
 from ops.commands.keys import keys
 from ops.commands.migrate import migrate
 from ops.commands.parked import parked
@@ -32,6 +33,7 @@ for command in (up, migrate, token, send, tail, check_config, audit, contracts, 
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
 app.add_typer(parked, name="parked")
+app.add_typer(digests, name="digests")
 
 if __name__ == "__main__":
     app()

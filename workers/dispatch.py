@@ -19,6 +19,7 @@ import structlog
 from models import frames, telemetry
 from models.database import BUSY, TRANSIENT, Connection, pipelined_transaction, transaction
 from models.preferences import Preferences
+from models.queries import digests as digest_sql
 from models.queries import dispatch as sql
 from models.queries import preferences as preference_sql
 from workers.choose import DiscardError, FanOut
@@ -47,6 +48,7 @@ class Batch:
     full: bool = False
     pushes: list[Pushable] = field(default_factory=list)
     delivered: int = 0
+    gathered: int = 0
     dispatched: int = 0
     expired: int = 0
     suppressed: int = 0
@@ -82,6 +84,7 @@ def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batc
         full=len(claimed) == limit or len(plan.positions) < len(claimed),
         pushes=[*plan.pushes(boxes.fetchall(), priority)],
         delivered=len(plan.entries),
+        gathered=len(plan.gathered),
         dispatched=plan.dispatched,
         expired=len(plan.events),
         suppressed=len(plan.suppressions),
@@ -102,12 +105,12 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
             return alone
         preferences = _preferences(connection, priority, claimed)
         for row in itertools.takewhile(lambda row: not is_alone(row), claimed):
-            if done.delivered >= MOST_DELIVERIES:
+            if done.delivered + done.gathered >= MOST_DELIVERIES:
                 done.full = True
                 return done
             try:
                 plan = plan_batch([row], priority, preferences)
-                boxes_of = {entry.box for entry in plan.entries}
+                boxes_of = plan.boxes
                 if not waiting.isdisjoint(boxes_of):
                     waiting.update(boxes_of)
                     continue
@@ -125,6 +128,7 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
             else:
                 done.pushes += plan.pushes(boxes, priority)
                 done.delivered += len(plan.entries)
+                done.gathered += len(plan.gathered)
                 done.dispatched += plan.dispatched
                 done.expired += len(plan.events)
                 done.suppressed += len(plan.suppressions)
@@ -204,6 +208,7 @@ def _fan_out(connection: Connection, priority: Priority, row: dict[str, Any], au
         delivered=len(told.pushes),
         dispatched=int(told.done),
         suppressed=told.suppressed,
+        gathered=told.gathered,
     )
 
 
@@ -230,7 +235,10 @@ def _write(connection: Connection, priority: Priority, plan: Plan) -> psycopg.Cu
         "priority": priority.rank,
         "positions": plan.positions,
     }
-    return connection.execute(sql.DELIVER, parameters)
+    boxes = connection.execute(sql.DELIVER, parameters)
+    if plan.gathered:  # after the inboxes: whoever locks both does it in this order
+        connection.execute(digest_sql.GATHER, {"entries": frames.dumps(plan.digest_entries()).decode()})
+    return boxes
 
 
 def _retry_or_park(connection: Connection, priority: Priority, row: dict[str, Any], reason: str, attempts: int) -> None:

@@ -1,4 +1,7 @@
-"""A broadcast's next batch: as many users as fit into one transaction, from behind the last one."""
+"""A broadcast's next batch: as many users as fit into one transaction, from behind the last one.
+
+Each of them gets it into the inbox, or into a digest.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from models import frames
+from models.digest_times import closes_at
 from models.preferences import Preferences
 from models.push import BroadcastPush, Pushable, inbox_push
+from models.queries import digests as digest_sql
 from models.queries import dispatch as sql
 from models.redis_keys import user_key
 from workers.collapse import take_places
@@ -34,6 +39,7 @@ class Told:
     pushes: list[Pushable]
     suppressed: int
     done: bool
+    gathered: int = 0
 
 
 @dataclass(slots=True)
@@ -65,6 +71,8 @@ class FanningOut:
         """Deliver to the next users, where batches of `limit` rows are claimed. Raises `psycopg.Error`."""
         users = min(limit * _USERS_PER_ROW, MOST_DELIVERIES)
         wishes = self._wishes(users)
+        if self._row["digest_every"] is not None:
+            return self._gather(users, wishes)
         changes, collapsed = self._collapse(users, wishes)
         written = {
             **self._parameters,
@@ -79,6 +87,19 @@ class FanningOut:
             for box in orjson.loads(became["boxes"])
         ]
         return Told(pushes, became["suppressed"], became["done"])
+
+    def _gather(self, users: int, wishes: _Wishes) -> Told:
+        """Add it to the digests of the next users instead."""
+        row = self._row
+        written = {
+            **self._parameters,
+            "muted": frames.dumps(wishes.muted).decode(),
+            "key": row["digest_key"],
+            "closes_at": closes_at(row["digest_every"], row["now"]),
+        }
+        statement = digest_sql.gather_broadcast(users, everyone=self._everyone)
+        (became,) = self._connection.execute(statement, written).fetchall()
+        return Told([], became["suppressed"], became["done"], became["gathered"])
 
     def _wishes(self, users: int) -> _Wishes:
         wishes = _Wishes()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from models import frames
+from models.digest_times import closes_at
 from models.preferences import Preferences
 from models.push import Push, inbox_push
 from models.redis_keys import user_key
@@ -45,15 +46,49 @@ class Entry:
 
 
 @dataclass(slots=True)
+class Gathered:
+    """One entry of a user's digest."""
+
+    box: Box
+    row: dict[str, Any]
+
+
+@dataclass(slots=True)
 class Plan:
     """What a transaction is going to write."""
 
     entries: list[Entry] = field(default_factory=list)
+    gathered: list[Gathered] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     events: list[dict[str, str]] = field(default_factory=list)
     suppressions: list[dict[str, str]] = field(default_factory=list)
     changes: dict[Box, Mapping[str, Any]] = field(default_factory=dict)  # what goes before the arrivals
     dispatched: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many recipients' rows it writes to."""
+        return len(self.entries) + len(self.gathered)
+
+    @property
+    def boxes(self) -> set[Box]:
+        """Whom it writes to."""
+        return {each.box for each in self.entries} | {each.box for each in self.gathered}
+
+    def digest_entries(self) -> list[dict[str, Any]]:
+        """Return what waits in digests, as the statement takes it. The first of a digest says when that closes."""
+        return [
+            {
+                "nth": nth,
+                "tenant": each.box[0],
+                "user_id": each.box[1],
+                "type": each.row["type"],
+                "key": each.row["digest_key"],
+                "closes_at": closes_at(each.row["digest_every"], each.row["now"]),
+                "notification_id": each.row["id"],
+            }
+            for nth, each in enumerate(self.gathered)
+        ]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the deliveries as the statement takes them."""
@@ -117,7 +152,7 @@ def plan_batch(claimed: Sequence[dict[str, Any]], priority: Priority, preference
             plan.positions.append(row["position"])
             plan.events.append({"notification_id": row["id"], "event": "expired", "detail": chosen.detail})
             continue
-        if plan.entries and len(plan.entries) + len(chosen.users) > MOST_DELIVERIES:
+        if plan.size and plan.size + len(chosen.users) > MOST_DELIVERIES:
             break
         plan.positions.append(row["position"])
         plan.dispatched += 1
@@ -135,6 +170,9 @@ def _add(
         theirs = preferences.get(box, _NONE)
         if rule := muted_by(row, priority, theirs):
             plan.suppressions.append({"notification_id": row["id"], "user_id": user, "rule": rule})
+            continue
+        if row["digest_every"] is not None:
+            plan.gathered.append(Gathered(box, row))
             continue
         silent = theirs.is_silent(priority, row["now"])
         plan.entries.append(Entry(box, row, wording, silent, wording.locale_for(theirs)))

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from models import telemetry
 from models.database import TRANSIENT
+from models.digest_closing import close_due
 from models.push import nowhere
 from models.queries import recover as recover_sql
 from models.queries import rooms as rooms_sql
@@ -39,6 +40,8 @@ _OVERLAP_S = 0.1
 _TRIM_BUDGET_S = 2.0
 _EXPIRY_BUDGET_S = 0.5  # of a sweep
 _EXPIRED_AT_ONCE = 5_000
+_DIGESTS_BUDGET_S = 0.5  # of a sweep
+_DIGESTS_AT_ONCE = 50
 
 
 @app.task(name=DISPATCH)
@@ -116,6 +119,7 @@ def _after_commit(
     telemetry.deliveries.labels(str(priority)).inc(batch.delivered)
     telemetry.expired.labels(str(priority)).inc(batch.expired)
     telemetry.suppressed.labels(str(priority)).inc(batch.suppressed)
+    telemetry.gathered.labels(str(priority)).inc(batch.gathered)
     for cause, deliveries in batch.withdrawn.items():
         telemetry.withdrawn.labels(str(cause)).inc(deliveries)
     try:
@@ -145,6 +149,7 @@ def _sweep(resources: Resources) -> None:
         telemetry.outbox_age.labels(str(priority)).set(row["age_s"])
         if row["depth"]:
             _hint_unless_somebody_looks(resources, priority)
+    _close_digests(resources)
 
 
 def _queue_expired(resources: Resources) -> None:
@@ -154,6 +159,20 @@ def _queue_expired(resources: Resources) -> None:
         queued = resources.postgres().execute(withdraw_sql.queue_expired(_EXPIRED_AT_ONCE)).fetchall()
         if sum(row["n"] for row in queued) < _EXPIRED_AT_ONCE:
             return
+
+
+def _close_digests(resources: Resources) -> None:
+    """Let digests arrive whose time has come; what does not fit into the time is left to the next sweep."""
+    deadline = time.monotonic() + _DIGESTS_BUDGET_S
+    arriving: set[Priority] = set()
+    full = True
+    while full and time.monotonic() < deadline:
+        closed = close_due(resources.postgres(), _DIGESTS_AT_ONCE)
+        arriving.update(each.priority for each in closed if each.priority is not None)
+        telemetry.digests_closed.inc(len(closed))
+        full = len(closed) == _DIGESTS_AT_ONCE
+    for priority in arriving:
+        _hint_unless_somebody_looks(resources, priority)
 
 
 def _hint_unless_somebody_looks(resources: Resources, priority: Priority) -> None:

@@ -25,15 +25,17 @@ WITH waiting AS (
     SELECT notification_id, count(*) AS times, count(DISTINCT inbox_id) AS users FROM delivery GROUP BY notification_id
 ), suppressed AS (
     SELECT notification_id, count(*) AS users FROM suppression GROUP BY notification_id
+), digested AS (
+    SELECT notification_id, count(*) AS users FROM digest_entry GROUP BY notification_id
 ), placed AS (
     SELECT n.id, n.audience, {_BY_NAME} AS by_name, w.times AS waits, p.notification_id IS NOT NULL AS parked,
            b.done_at IS NOT NULL AS done, coalesce(d.times, 0) AS delivered, coalesce(d.users, 0) AS reached,
-           coalesce(s.users, 0) AS suppressed,
-           n.tenant, CASE WHEN w.due THEN 'waiting' WHEN NOT w.due THEN 'scheduled'
+           coalesce(s.users, 0) AS suppressed, coalesce(g.users, 0) AS digested, n.tenant,
+           CASE WHEN w.due THEN 'waiting' WHEN NOT w.due THEN 'scheduled'
                 WHEN p.notification_id IS NOT NULL THEN 'parked'
                 WHEN e.cancelled THEN 'cancelled' WHEN NOT e.cancelled THEN 'expired'
                 WHEN b.done_at IS NOT NULL
-                  OR {_BY_NAME} AND (d.times > 0 OR s.users > 0 OR {_NAMED} = 0 OR {_IS_TRIMMED})
+                  OR {_BY_NAME} AND (d.times > 0 OR s.users > 0 OR g.users > 0 OR {_NAMED} = 0 OR {_IS_TRIMMED})
                     THEN 'dispatched'
                 ELSE 'lost' END AS state
     FROM notification n
@@ -43,6 +45,7 @@ WITH waiting AS (
     LEFT JOIN ended e ON e.notification_id = n.id
     LEFT JOIN delivered d ON d.notification_id = n.id
     LEFT JOIN suppressed s ON s.notification_id = n.id
+    LEFT JOIN digested g ON g.notification_id = n.id
 ), judged AS (
     SELECT n.id, n.state,
            CASE WHEN n.state = 'lost' THEN 'neither waits, nor is parked, dispatched, cancelled or expired'
@@ -50,14 +53,16 @@ WITH waiting AS (
                 WHEN n.waits > 0 AND n.parked THEN 'waits, and is parked'
                 WHEN n.waits > 0 AND n.done THEN 'has been told to all, and waits'
                 WHEN n.reached < n.delivered THEN 'was delivered to somebody more than once'
-                WHEN n.by_name AND n.delivered + n.suppressed > 0 AND n.state IN ('waiting', 'scheduled', 'parked')
+                WHEN n.by_name AND n.delivered + n.suppressed + n.digested > 0
+                     AND n.state IN ('waiting', 'scheduled', 'parked')
                     THEN 'was delivered, and is ' || n.state
-                WHEN n.by_name AND n.delivered + n.suppressed > 0 AND n.state = 'expired'
+                WHEN n.by_name AND n.delivered + n.suppressed + n.digested > 0 AND n.state = 'expired'
                     THEN 'was delivered, and has expired'
-                WHEN n.by_name AND n.state = 'dispatched' AND n.delivered + n.suppressed <> {_NAMED}
-                     AND NOT (n.delivered + n.suppressed < {_NAMED} AND {_IS_TRIMMED})
+                WHEN n.by_name AND n.state = 'dispatched' AND n.delivered + n.suppressed + n.digested <> {_NAMED}
+                     AND NOT (n.delivered + n.suppressed + n.digested < {_NAMED} AND {_IS_TRIMMED})
                     THEN 'names ' || {_NAMED} || ' users, was delivered to ' || n.delivered || ' and suppressed for '
-                         || n.suppressed
+                         || n.suppressed || CASE WHEN n.digested > 0 THEN ', and is in digests of ' || n.digested
+                                                 ELSE '' END
            END AS fault
     FROM placed n
 )"""
@@ -108,12 +113,27 @@ FROM judged
 
 FAULTY_INBOXES = f"{_INBOXES} SELECT what, fault FROM judged WHERE fault IS NOT NULL ORDER BY what LIMIT %(limit)s"
 
+_DIGESTS = """
+WITH judged AS (
+    SELECT e.digest_id, CASE WHEN d.id IS NULL THEN 'has entries, and does not exist'
+                             WHEN d.closed_at IS NOT NULL AND d.notification_id IS NULL
+                                 THEN 'has entries, and was closed without a notification'
+                        END AS fault
+    FROM (SELECT DISTINCT digest_id FROM digest_entry) e LEFT JOIN digest d ON d.id = e.digest_id
+)"""
+
+COUNT_DIGESTS = f"{_DIGESTS} SELECT count(fault) AS faults FROM judged"
+
+FAULTY_DIGESTS = f"""{_DIGESTS}
+SELECT 'digest ' || digest_id AS what, fault FROM judged WHERE fault IS NOT NULL ORDER BY digest_id LIMIT %(limit)s
+"""
+
 _OF_NO_NOTIFICATION = " UNION ALL ".join(
     f"SELECT '{table}' AS kind, t.notification_id FROM {table} t "
     "WHERE NOT EXISTS (SELECT 1 FROM notification n WHERE n.id = t.notification_id)"
     for table in (
         *("outbox", "parked", "broadcast", "suppression"),
-        *("notification_event", "delivery", "withdrawal", "expiry"),
+        *("notification_event", "delivery", "withdrawal", "expiry", "digest_entry"),
     )
 )
 

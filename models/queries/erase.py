@@ -125,6 +125,32 @@ WITH doomed AS MATERIALIZED (
 SELECT count(*) AS suppressions, coalesce(array_agg(notification_id), '{{}}') AS notifications FROM gone
 """
 
+LOCK_SOME_DIGESTS = f"""
+SELECT id FROM digest WHERE tenant = %(tenant)s AND user_id = %(user)s
+ORDER BY tenant, user_id, id LIMIT {MOST_ROWS}
+FOR UPDATE
+"""
+
+# They go when all of their entries have gone. Of what they arrived as, some may not have been dispatched yet.
+ERASE_DIGESTS = f"""
+WITH doomed AS MATERIALIZED (
+    SELECT e.digest_id, e.position
+    FROM unnest(%(digests)s::bigint[]) AS a(id)
+    CROSS JOIN LATERAL (SELECT digest_id, position FROM digest_entry WHERE digest_id = a.id LIMIT {MOST_ROWS}) e
+    LIMIT {MOST_ROWS}
+), entries AS (
+    DELETE FROM digest_entry e USING doomed d WHERE e.digest_id = d.digest_id AND e.position = d.position
+    RETURNING e.notification_id
+), gone AS (
+    DELETE FROM digest WHERE id = ANY(%(digests)s::bigint[]) AND (SELECT count(*) FROM doomed) < {MOST_ROWS}
+    RETURNING notification_id
+)
+SELECT count(*) AS digests,
+       coalesce(array_agg(notification_id) FILTER (WHERE notification_id IS NOT NULL), '{{}}') AS own,
+       (SELECT coalesce(array_agg(notification_id), '{{}}') FROM entries) AS notifications
+FROM gone
+"""
+
 # In the order of ids, as the next one: of two erased users whom many notifications name, one waits for the other.
 TAKE_OUT_OF_AUDIENCES = """
 WITH shared AS MATERIALIZED (

@@ -6,7 +6,8 @@ SELECT n.id::text AS id, n.domain, n.audience, n.actor ->> 'id' AS actor, n.crea
        clock_timestamp() AS now, o.due_at, o.attempts, p.parked_at, b.started_at, b.done_at,
        b.cursor >= %(user)s AS was_their_turn, s.rule, s.at AS suppressed_at, t.subscribed_at,
        i.created_at AS inbox_since, i.acked_seq, d.seq, d.silent, d.delivered_at, d.seen_at, d.read_at, d.archived_at,
-       d.deleted_at, d.collapsed,
+       d.deleted_at, d.collapsed, g.at AS digested_at, g.closes_at AS digest_closes_at, g.closed_at AS digest_closed_at,
+       g.arrived_as,
        EXISTS (
            SELECT 1 FROM delivery later
            WHERE later.inbox_id = d.inbox_id AND later.seq > d.seq AND later.type = d.type
@@ -18,6 +19,14 @@ LEFT JOIN LATERAL (
 ) o ON true
 LEFT JOIN parked p ON p.notification_id = n.id
 LEFT JOIN broadcast b ON b.notification_id = n.id
+LEFT JOIN LATERAL (
+    SELECT e.at, c.closes_at, c.closed_at, c.notification_id::text AS arrived_as
+    FROM (SELECT * FROM digest WHERE tenant = n.tenant AND user_id = %(user)s AND type = n.type OFFSET 0) c
+    CROSS JOIN LATERAL (
+        SELECT at FROM digest_entry WHERE notification_id = n.id AND digest_id = c.id LIMIT 1
+    ) e
+    LIMIT 1
+) g ON true
 LEFT JOIN suppression s ON s.notification_id = n.id AND s.user_id = %(user)s
 LEFT JOIN LATERAL (
     SELECT subscribed_at FROM topic_subscription

@@ -5,13 +5,15 @@ WITH input AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS r(
         ord int, id uuid, tenant text, type text, domain text, priority smallint, title text, body text, data json,
         audience jsonb, actor jsonb, action_url text, collapse_key text, deliver_at timestamptz,
-        expires_at timestamptz, idempotency_key text, body_hash text, texts jsonb, mutable boolean)
+        expires_at timestamptz, idempotency_key text, body_hash text, texts jsonb, mutable boolean,
+        digest_every text, digest_key text)
 ), written AS (
     INSERT INTO notification (id, tenant, type, domain, priority, title, body, data, audience, actor, action_url,
-                              collapse_key, deliver_at, expires_at, idempotency_key, body_hash, texts, mutable)
+                              collapse_key, deliver_at, expires_at, idempotency_key, body_hash, texts, mutable,
+                              digest_every, digest_key)
     SELECT id, tenant, type, domain, priority, title, body, data, audience, actor, action_url,
            collapse_key, deliver_at, expires_at, idempotency_key, decode(body_hash, 'hex'), texts,
-           coalesce(mutable, true)
+           coalesce(mutable, true), digest_every, digest_key
     FROM input
     ORDER BY tenant, idempotency_key, ord  -- one order for all writers: no deadlock between equal keys
     ON CONFLICT (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
@@ -42,7 +44,7 @@ SELECT n.id::text, n.type, n.domain, n.priority, n.audience, n.title, n.body, n.
        n.collapse_key, n.deliver_at, n.expires_at, n.created_at,
        o.due_at, o.attempts, p.reason AS parked_reason, p.parked_at,
        b.started_at, b.done_at, s.suppressed, s.rules,
-       d.recipients, d.acked, d.seen, d.read, d.first_at, d.last_at
+       g.digested, g.waiting, g.digested_at, d.recipients, d.acked, d.seen, d.read, d.first_at, d.last_at
 FROM notification n
 LEFT JOIN outbox o ON o.notification_id = n.id AND o.withdraws IS NULL
 LEFT JOIN broadcast b ON b.notification_id = n.id
@@ -54,6 +56,11 @@ CROSS JOIN LATERAL (
     FROM delivery d CROSS JOIN LATERAL (SELECT acked_seq FROM inbox WHERE id = d.inbox_id LIMIT 1) i
     WHERE d.notification_id = n.id
 ) d
+CROSS JOIN LATERAL (
+    SELECT count(*) AS digested, count(*) FILTER (WHERE closed_at IS NULL) AS waiting, max(e.at) AS digested_at
+    FROM digest_entry e CROSS JOIN LATERAL (SELECT closed_at FROM digest WHERE id = e.digest_id LIMIT 1) c
+    WHERE e.notification_id = n.id
+) g
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(r.users), 0)::bigint AS suppressed,
            coalesce(json_agg(json_build_object('rule', r.rule, 'users', r.users, 'at', r.at)), '[]') AS rules

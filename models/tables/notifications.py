@@ -27,7 +27,8 @@ from models.tables.columns import time_column
 class Notification(SQLModel, table=True):
     """What was said. Immutable, but that a user who is erased is taken out of its audience.
 
-    `texts` is title and body by locale, where its type has several; else null.
+    `texts` is title and body by locale, where its type has several; else null. Where it has a `digest_every`, it
+    waits in the digest of each recipient that has this `digest_key`.
     """
 
     __tablename__ = "notification"
@@ -61,6 +62,8 @@ class Notification(SQLModel, table=True):
     expires_at: datetime | None = time_column()
     idempotency_key: str | None = Field(default=None, sa_type=Text)
     body_hash: bytes | None = Field(default=None, sa_type=LargeBinary)
+    digest_every: str | None = Field(default=None, sa_type=Text)
+    digest_key: str | None = Field(default=None, sa_type=Text)
     created_at: datetime = time_column(default=True, nullable=False)
 
 

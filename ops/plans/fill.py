@@ -36,6 +36,8 @@ BIG_TABLES = (
     "withdrawal",
     "expiry",
     "type",
+    "digest",
+    "digest_entry",
 )
 DEEP_ROOM = "tasks:board:deep"
 TOPIC = "blog:post:7"
@@ -220,6 +222,27 @@ SELECT %(tenant)s, 'shop.order.' || g,
 FROM generate_series(1, %(inboxes)s) AS g
 """
 
+# For each inbox one digest that is open, with a few entries, and two that closed; the deep one's are full.
+_DIGESTS = """
+INSERT INTO digest (tenant, user_id, type, key, opened_at, closes_at, closed_at, notification_id)
+SELECT tenant, user_id, 'shop.order.shipped', '', now() - g * interval '1 h', now() + (id %% 3600 - g * 3600) * interval '1 s',
+       CASE WHEN g > 0 THEN now() - g * interval '1 h' END,
+       CASE WHEN g > 0 THEN (SELECT notification_id FROM delivery WHERE inbox_id = i.id ORDER BY seq LIMIT 1) END
+FROM inbox i CROSS JOIN generate_series(0, 2) AS g ORDER BY g, id
+"""  # noqa: E501
+
+_DIGEST_ENTRIES = """
+INSERT INTO digest_entry (digest_id, notification_id)
+SELECT d.id, e.notification_id
+FROM digest d JOIN inbox i ON i.tenant = d.tenant AND i.user_id = d.user_id
+CROSS JOIN LATERAL (
+    SELECT notification_id FROM delivery WHERE inbox_id = i.id ORDER BY seq
+    LIMIT CASE WHEN i.user_id = %(deep_user)s THEN 100 ELSE 3 END
+) e
+UNION ALL
+SELECT id, %(wide)s FROM digest WHERE closed_at IS NULL
+"""
+
 # As many rooms as inboxes, a few events each; the deep one has a hundredth of all deliveries and is due to be trimmed.
 _ROOMS = """
 INSERT INTO room (tenant, name, last_seq, floor_seq, keep_events, keep_s, trim_at)
@@ -253,6 +276,8 @@ _STEPS = {
     "expiry": _EXPIRIES,
     "withdrawal": _WITHDRAWALS,
     "type": _TYPES,
+    "digest": _DIGESTS,
+    "digest_entry": _DIGEST_ENTRIES,
     "room": _ROOMS,
     "room_event": _ROOM_EVENTS,
     "identities": "SELECT setval(pg_get_serial_sequence('inbox', 'id'), %(inboxes)s + 2)",

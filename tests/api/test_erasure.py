@@ -107,6 +107,7 @@ ERASED = {
     "notifications": 2 + 1 + 1 + 1 + 2,  # delivered, suppressed, expired, parked, scheduled
     "shared_notifications": 5,
     "suppressions": 2,
+    "digests": 0,
     "subscriptions": 1,
     "preferences": 1,
 }

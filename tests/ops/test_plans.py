@@ -12,6 +12,7 @@ from models.contracts import InboxQuery
 from models.database import connect
 from models.queries import audit as audit_sql
 from models.queries import collapse as collapse_sql
+from models.queries import digests as digests_sql
 from models.queries import dispatch as dispatch_sql
 from models.queries import erase as erase_sql
 from models.queries import explain as explain_sql
@@ -58,7 +59,12 @@ COLD = {
     *("dispatch.NOTE_EVENTS", "dispatch.NOTE_SUPPRESSIONS"),  # insert into what is not big
     "preferences.SET_PREFERENCES",  # one row by its key
     *("audit.COUNT_BY_STATE", "audit.FAULTY_NOTIFICATIONS", "audit.COUNT_INBOXES", "audit.FAULTY_INBOXES"),
-    *("audit.COUNT_ORPHANS", "audit.ORPHANS"),  # read everything, which is what they are for
+    *(
+        "audit.COUNT_ORPHANS",
+        "audit.ORPHANS",
+        "audit.COUNT_DIGESTS",
+        "audit.FAULTY_DIGESTS",
+    ),  # read all, as they are to
     "withdraw.NOTE_RECALL",  # into what is not big, too
     *("keys.CREATE_KEY", "keys.LIST_KEYS", "keys.LIST_ALL_KEYS", "keys.REVOKE_KEY_IF_LIVE"),
     *("tenants.ENSURE_TENANT", "tenants.GET_TENANT", "tenants.TENANTS_AFTER", "tenants.LIST_TENANTS"),
@@ -233,6 +239,7 @@ def test_every_statement_of_the_product_is_looked_at_or_is_known_to_be_cold(conn
         withdraw_sql,
         types_sql,
         collapse_sql,
+        digests_sql,
         listing_sql,
         explain_sql,
         erase_sql,
