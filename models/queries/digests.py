@@ -6,12 +6,16 @@ user, type and key. One that has closed stays as it is: no statement writes to a
 
 from functools import cache
 
+from models import states
 from models.queries.dispatch import next_users
-from models.states import EXPIRED_IN_DIGEST
 
 # Whoever comes while one closes waits for that, and then finds no open one: a new one is opened.
 _OPEN_OR_LOCK = """
     ON CONFLICT (tenant, user_id, type, key) WHERE closed_at IS NULL DO UPDATE SET closes_at = d.closes_at"""
+
+# Where rows are found by their ids, `closed_at IS NULL` would tempt a plan from when the table was empty to walk the
+# index of all that are open.
+_IS_OPEN = "coalesce({}closed_at, 'infinity') = 'infinity'"
 
 GATHER = f"""
 WITH input AS MATERIALIZED (
@@ -132,7 +136,8 @@ WITH input AS MATERIALIZED (
         texts jsonb, mutable boolean, data json, audience jsonb, actor jsonb, action_url text, expires_at timestamptz)
 ), closed AS (
     UPDATE digest d SET closed_at = now(), notification_id = i.id
-    FROM input i WHERE d.id = ANY(ARRAY(SELECT digest_id FROM input)) AND d.id = i.digest_id AND d.closed_at IS NULL
+    FROM input i WHERE d.id = ANY(ARRAY(SELECT digest_id FROM input)) AND d.id = i.digest_id
+      AND {_IS_OPEN.format("d.")}
     RETURNING d.id, d.user_id, d.notification_id
 ), left_out AS (
     DELETE FROM digest_entry e USING closed c, notification n
@@ -140,7 +145,7 @@ WITH input AS MATERIALIZED (
     RETURNING e.notification_id, c.user_id
 ), suppressed AS (
     INSERT INTO suppression (notification_id, user_id, rule)
-    SELECT notification_id, user_id, '{EXPIRED_IN_DIGEST}' FROM left_out
+    SELECT notification_id, user_id, '{states.EXPIRED_IN_DIGEST}' FROM left_out
 ), written AS (
     INSERT INTO notification (id, tenant, type, domain, priority, title, body, texts, mutable, data, audience, actor,
                               action_url, expires_at)
@@ -159,9 +164,10 @@ SELECT i.id, priority FROM input i JOIN closed c ON c.notification_id = i.id ORD
 # --- cancelling ------------------------------------------------------------------------------------------------------
 
 # A statement of its own, before TAKE_OUT_OF_DIGESTS, which then sees which of them have closed.
-LOCK_DIGESTS_OF = """
+LOCK_DIGESTS_OF = f"""
 SELECT id FROM digest
-WHERE id = ANY(ARRAY(SELECT digest_id FROM digest_entry WHERE notification_id = %(id)s)) AND closed_at IS NULL
+WHERE id = ANY(ARRAY(SELECT digest_id FROM digest_entry WHERE notification_id = %(id)s))
+  AND {_IS_OPEN.format("")}
 ORDER BY tenant, user_id, type, key
 FOR UPDATE
 """

@@ -8,6 +8,7 @@ import pytest
 
 from models.audit import audit
 from models.contracts import ClosedDigests, ExplainOut, OpenDigests
+from models.digest_closing import close_due
 from models.keys import create_key
 from models.states import Priority, Reason
 from tests.api.test_cancel import cancel, look, send
@@ -18,7 +19,6 @@ from tests.api.test_users import bearing
 from tests.conftest import as_user, notification
 from tests.workers.test_digest import make_due
 from tests.workers.test_fan_out import TOPIC, names, subscribe
-from workers.tasks import _sweep
 
 if TYPE_CHECKING:
     import httpx
@@ -154,7 +154,7 @@ async def test_its_sender_and_support_are_told_where_it_is(
     assert (await explained(backend, key, "b")).reason is Reason.WAITING
     assert "of which 1 wait" in str((await look(backend, key))["timeline"])
     make_due(connection)
-    _sweep(worker)
+    close_due(connection, 10)
     await dispatched(worker)
     assert (await explained(backend, key, "b")).reason is Reason.DIGESTED
 

@@ -13,9 +13,13 @@ from models.keys import list_keys
 from ops.__main__ import app
 from ops.commands.tail import line_of
 from ops.proof import ProofError, prove
+from tests.workers.test_digest import say, titles
+from tests.workers.test_fan_out import finish
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from models.database import Connection
 
 _SECRET = "a secret of more than thirty-two characters"
 
@@ -36,7 +40,13 @@ def found(bare: CliRunner, tmp_path: Path, database_url: str, redis_url: str) ->
 
 
 def test_without_a_stack_a_command_says_how_to_get_one(bare: CliRunner) -> None:
-    for command in (["token", "u_1"], ["keys", "list"], ["send", "--to", "u_1", "--title", "x"], ["parked", "list"]):
+    for command in (
+        ["token", "u_1"],
+        ["keys", "list"],
+        ["send", "--to", "u_1", "--title", "x"],
+        ["parked", "list"],
+        ["digests", "list", "a"],
+    ):
         result = bare.invoke(app, command)
         assert result.exit_code == 1
         assert "make run" in result.stderr
@@ -163,6 +173,20 @@ def test_a_database_without_tables_is_said(found: CliRunner, database_url: str) 
     result = found.invoke(app, ["keys", "list"])
     assert result.exit_code == 1
     assert "migrate" in result.stderr
+
+
+def test_digests_are_listed_and_closed(found: CliRunner, connection: Connection) -> None:
+    assert "Nothing waits" in found.invoke(app, ["digests", "list", "a"]).stderr
+    assert found.invoke(app, ["digests", "close", "a"]).exit_code == 1
+    for nth in range(2):
+        say(connection, f"t{nth}", digest_key="k")
+    finish(connection)
+    listed = found.invoke(app, ["digests", "list", "a"]).stdout
+    assert "type=blog.post.published  key=k" in listed
+    assert listed.strip().endswith("count=2  title=t1")
+    assert "1 closed" in found.invoke(app, ["digests", "close", "a"]).stdout
+    finish(connection)
+    assert titles(connection) == [["t0", "t1"]]
 
 
 def test_parked_is_listed_and_replayed(found: CliRunner) -> None:

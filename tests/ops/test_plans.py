@@ -64,7 +64,7 @@ COLD = {
         "audit.ORPHANS",
         "audit.COUNT_DIGESTS",
         "audit.FAULTY_DIGESTS",
-    ),  # read all, as they are to
+    ),  # read it all
     "withdraw.NOTE_RECALL",  # into what is not big, too
     *("keys.CREATE_KEY", "keys.LIST_KEYS", "keys.LIST_ALL_KEYS", "keys.REVOKE_KEY_IF_LIVE"),
     *("tenants.ENSURE_TENANT", "tenants.GET_TENANT", "tenants.TENANTS_AFTER", "tenants.LIST_TENANTS"),

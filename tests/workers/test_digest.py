@@ -25,7 +25,7 @@ from models.states import EXPIRED_IN_DIGEST, Priority
 from tests.conftest import nobody, quiet_now
 from tests.workers.test_fan_out import TOPIC, broadcast, finish, names, outbox, subscribe
 from workers.dispatch import dispatch_batch
-from workers.tasks import _sweep, dispatch_until_idle
+from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:
     from models.database import Connection
@@ -296,7 +296,7 @@ def be_killed_while_closing(database_url: str) -> None:
 # --- closing ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_crash_while_it_closes_leaves_it_open_and_the_next_sweep_closes_it(
+def test_a_crash_while_it_closes_leaves_it_open_and_it_is_closed_later(
     connection: Connection, worker: Resources, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(connection, "1")
@@ -314,11 +314,11 @@ def test_a_crash_while_it_closes_leaves_it_open_and_the_next_sweep_closes_it(
     with pytest.raises(psycopg.errors.AdminShutdown):
         be_killed_while_closing(database_url)
     assert (open_digests(connection), outbox(connection)) == ([("a", "", 1)], 0)
-    _sweep(worker)
+    assert len(close_due(connection, 10)) == 1
     assert (open_digests(connection), outbox(connection)) == ([], 1)
     dispatch_until_idle(worker, Priority.NORMAL, nobody)
     assert titles(connection) == [["1"]]
-    _sweep(worker)
+    assert close_due(connection, 10) == []
     assert outbox(connection) == 0
 
 

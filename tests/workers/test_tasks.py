@@ -15,6 +15,7 @@ from models import redis_keys, telemetry
 from models.states import Priority
 from tests.conftest import nobody
 from tests.models.test_log import ingest
+from tests.workers.test_digest import say as gather
 from workers import process, tasks
 from workers.celery_app import app, make_celery
 
@@ -73,6 +74,27 @@ def test_a_sweep_lets_what_has_expired_leave(
     tasks.dispatch("high")
     assert value(telemetry.withdrawn, "expired") - before == 4
     assert connection.execute("SELECT seq FROM delivery WHERE deleted_at IS NULL").fetchall() == [{"seq": 1}]
+
+
+@pytest.mark.usefixtures("_as_worker")
+def test_a_sweep_closes_all_digests_that_are_due_and_hints_at_what_they_become(
+    connection: Connection, worker: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_DIGESTS_AT_ONCE", 2)
+    for nth in range(6):
+        gather(connection, str(nth), digest_key=str(nth), priority=Priority.LOW.rank)
+    tasks.dispatch("low")
+    connection.execute("UPDATE digest SET closes_at = now() WHERE key <> '5'")
+    worker.redis.flushall()
+    before = value(telemetry.digests_closed)
+    tasks.sweep()
+    assert value(telemetry.digests_closed) - before == 5
+    assert waiting(worker) == {"critical": 0, "high": 0, "normal": 0, "low": 1}
+    tasks.dispatch("low")
+    rows = connection.execute(
+        "SELECT n.title FROM delivery d JOIN notification n ON n.id = d.notification_id"
+    ).fetchall()
+    assert sorted(row["title"] for row in rows) == ["0", "1", "2", "3", "4"]
 
 
 @pytest.mark.usefixtures("_as_worker")
