@@ -137,7 +137,7 @@ def half_a_frame(function: Function, fuse: Fuse) -> Function:
 
 
 WORKER = {
-    "claimed": Point("workers.dispatch:_plan", before),
+    "claimed": Point("workers.dispatch:plan_batch", before),
     "written": Point("workers.dispatch:_write", after),
     "committed": Point("workers.tasks:_after_commit", before),
     "half published": Point("models.push:Router.route", between_publishes),

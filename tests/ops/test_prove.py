@@ -789,7 +789,7 @@ def test_a_short_run_with_real_faults_keeps_every_promise(tmp_path: Path) -> Non
         assert line[name] > 0, name
     for name in ("events", "presence_changes"):
         assert line[name] > 0, name
-    assert line["accepted"] == line["dispatched"] + line["expired"]
+    assert 0 <= line["accepted"] - line["dispatched"] - line["expired"] <= line["cancelled"]
     assert line["complaints"] == {}
     assert "every promise was kept" in errors
     assert "longest time to converge" in errors
