@@ -60,6 +60,7 @@ class FanningOut:
         self._row = row
         self._wording = Wording(row, priority)
         self._everyone = audience.topic is None
+        self._named = row["collapse_key"] is not None and row["digest_every"] is None
         self._parameters = {
             **{name: row[name] for name in ("id", "tenant", "domain", "type", "due_at", "position", "collapse_key")},
             "topic": audience.topic,
@@ -70,10 +71,14 @@ class FanningOut:
     def next(self, limit: int) -> Told:
         """Deliver to the next users, where batches of `limit` rows are claimed. Raises `psycopg.Error`."""
         users = min(limit * _USERS_PER_ROW, MOST_DELIVERIES)
+        if self._named:  # what they have unread is taken out first, and must be theirs who get the new one
+            asked = sql.next_users(users, everyone=self._everyone)
+            found = self._connection.execute(asked, self._parameters).fetchall()
+            self._parameters["users"] = [each["user_id"] for each in found]
         wishes = self._wishes(users)
         if self._row["digest_every"] is not None:
             return self._gather(users, wishes)
-        changes, collapsed = self._collapse(users, wishes)
+        changes, collapsed = self._collapse(wishes)
         written = {
             **self._parameters,
             "muted": frames.dumps(wishes.muted).decode(),
@@ -81,7 +86,8 @@ class FanningOut:
             "locales": frames.dumps(wishes.locales).decode(),
             "collapsed": frames.dumps(collapsed).decode(),
         }
-        (became,) = self._connection.execute(sql.fan_out(users, everyone=self._everyone), written).fetchall()
+        statement = sql.fan_out(users, everyone=self._everyone, named=self._named)
+        (became,) = self._connection.execute(statement, written).fetchall()
         pushes = [
             self._push(box, wishes, changes.get((self._row["tenant"], box[0])), collapsed.get(box[0], 0))
             for box in orjson.loads(became["boxes"])
@@ -106,7 +112,7 @@ class FanningOut:
         row, priority = self._row, self._priority
         if not asks_for_preferences(row, priority):
             return wishes
-        asked = sql.preferences_of_next(users, everyone=self._everyone)
+        asked = sql.preferences_of_next(users, everyone=self._everyone, named=self._named)
         for each in self._connection.execute(asked, self._parameters).fetchall():
             user, theirs = each["user_id"], Preferences.read(each["body"])
             if rule := muted_by(row, priority, theirs):
@@ -118,19 +124,13 @@ class FanningOut:
                 wishes.locales[user] = locale
         return wishes
 
-    def _collapse(self, users: int, wishes: _Wishes) -> tuple[Mapping[Box, Mapping[str, Any]], dict[str, int]]:
+    def _collapse(self, wishes: _Wishes) -> tuple[Mapping[Box, Mapping[str, Any]], dict[str, int]]:
         """Take out what the next users have unread of the same key."""
-        key = self._row["collapse_key"]
-        if key is None:
+        if not self._named:
             return {}, {}
-        muted = {each["user_id"] for each in wishes.muted}
-        asked = sql.next_users(users, everyone=self._everyone)
-        tenant = self._row["tenant"]
-        boxes = [
-            (tenant, each["user_id"])
-            for each in self._connection.execute(asked, self._parameters).fetchall()
-            if each["user_id"] != self._parameters["excluded"] and each["user_id"] not in muted
-        ]
+        others = {self._parameters["excluded"], *(each["user_id"] for each in wishes.muted)}
+        tenant, key = self._row["tenant"], self._row["collapse_key"]
+        boxes = [(tenant, user) for user in self._parameters["users"] if user not in others]
         changes, taken = take_places(self._connection, boxes, [(*box, self._row["type"], key) for box in boxes])
         return changes, {user: n for (_, user, _, _), n in taken.items()}
 

@@ -88,11 +88,20 @@ def next_users(limit: int, *, everyone: bool) -> str:
     ORDER BY user_id LIMIT {limit:d}"""
 
 
+_NAMED = """
+    SELECT unnest(%(users)s::text[]) AS user_id ORDER BY user_id"""
+
+
+def _chosen(limit: int, *, everyone: bool, named: bool) -> str:
+    """Return how the next users are found; `named`: they were read by `next_users` in the same transaction."""
+    return _NAMED if named else next_users(limit, everyone=everyone)
+
+
 @cache
-def preferences_of_next(limit: int, *, everyone: bool) -> str:
+def preferences_of_next(limit: int, *, everyone: bool, named: bool = False) -> str:
     """Return the statement that reads the preferences of those whom `fan_out` delivers to next, who have any."""
     return f"""
-WITH chosen AS MATERIALIZED ({next_users(limit, everyone=everyone)}
+WITH chosen AS MATERIALIZED ({_chosen(limit, everyone=everyone, named=named)}
 )
 SELECT c.user_id, p.body::text AS body
 FROM chosen c
@@ -102,7 +111,7 @@ WHERE c.user_id <> %(excluded)s
 
 
 @cache
-def fan_out(limit: int, *, everyone: bool) -> str:
+def fan_out(limit: int, *, everyone: bool, named: bool = False) -> str:
     """Return the statement that delivers a broadcast to the next users, and deletes its outbox row with the last.
 
     Users come in the order of their names, from behind the cursor, which is committed with their deliveries: whoever
@@ -110,7 +119,7 @@ def fan_out(limit: int, *, everyone: bool) -> str:
     the first of them got it. The limit is part of the text, as in `claim_due`.
     """
     return f"""
-WITH chosen AS MATERIALIZED ({next_users(limit, everyone=everyone)}
+WITH chosen AS MATERIALIZED ({_chosen(limit, everyone=everyone, named=named)}
 ), muted AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(muted)s::json) AS m(user_id text, rule text)
 ), bumped AS (

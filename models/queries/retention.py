@@ -139,12 +139,19 @@ WITH {_RULES}, seen AS MATERIALIZED (
       AND NOT EXISTS (SELECT 1 FROM delivery WHERE notification_id = s.id OFFSET 0)
       AND NOT EXISTS (SELECT 1 FROM outbox WHERE notification_id = s.id OFFSET 0)
       AND NOT EXISTS (SELECT 1 FROM parked WHERE notification_id = s.id OFFSET 0)
+      AND NOT EXISTS (
+          SELECT 1 FROM digest_entry e
+          CROSS JOIN LATERAL (SELECT closed_at FROM digest WHERE id = e.digest_id LIMIT 1) d
+          WHERE e.notification_id = s.id AND d.closed_at IS NULL OFFSET 0
+      )
 ), gone AS (
     DELETE FROM notification WHERE id = ANY (ARRAY(SELECT id FROM doomed)) RETURNING 1
 ), events AS (
     DELETE FROM notification_event WHERE notification_id = ANY (ARRAY(SELECT id FROM doomed))
 ), suppressions AS (
     DELETE FROM suppression WHERE notification_id = ANY (ARRAY(SELECT id FROM doomed))
+), entries AS (
+    DELETE FROM digest_entry WHERE notification_id = ANY (ARRAY(SELECT id FROM doomed))
 ), withdrawals AS (
     DELETE FROM withdrawal WHERE notification_id = ANY (ARRAY(SELECT id FROM doomed))
 ), ends AS (

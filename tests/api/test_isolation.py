@@ -101,6 +101,8 @@ CASES = {
     "GET /v1/types/{name}": Case(404, KEPT, sees=MARK),
     "DELETE /v1/types/{name}": Case(404, KEPT),
     "GET /v1/types": Case(200, sees="shop.order.kept", says={"types": [], "next_after": None}),
+    "GET /v1/users/{user}/digests": Case(200, f"/v1/users/{USER}/digests", sees=MARK, says={"digests": []}),
+    "POST /v1/users/{user}/digests/close": Case(200, f"/v1/users/{USER}/digests/close", says={"closed": []}),
     "GET /v1/inbox": Case(200, by="token", sees=MARK, says={"items": [], "seq": 0, "counts": NO_COUNTS}),
     "GET /v1/inbox/counts": Case(200, by="token", sees=MARK, says={**NO_COUNTS, "domains": {}}),
     "GET /v1/inbox/log": Case(200, by="token", sees=MARK, says={"entries": [], "head": 0, "counts": NO_COUNTS}),
@@ -176,7 +178,9 @@ async def world(
     await call("POST", "/v1/notifications", {**said, "to": {"user": AT_SEA}})
     await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
     await call("POST", "/v1/notifications", {**said, "deliver_at": in_a_while()})
-    await call("PUT", KEPT, {"templates": {"en": {"title": MARK}}})
+    await call("PUT", KEPT, {"templates": {"en": {"title": MARK}}, "digest": {"every": "1h"}})
+    await call("POST", "/v1/notifications", {"to": {"user": USER}, "type": "shop.order.kept"})
+    await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
     await call("PUT", f"/v1/users/{USER}/preferences", {"mutes": {"types": [f"{MARK}.order.lost"]}})
     await call("PUT", f"/v1/topics/{TOPIC}/subscribers", {"users": [USER, MARK]})
     event = {"event": MARK, "data": {"word": MARK}}

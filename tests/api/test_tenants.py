@@ -14,6 +14,7 @@ from models.states import Priority
 from tests.api.test_notifications import ONE, problem
 from tests.api.test_users import bearing
 from tests.conftest import nobody, notification, token
+from tests.socket_server.conftest import eventually
 from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:
@@ -230,3 +231,37 @@ async def test_what_is_not_there_is_not_found(backend: httpx.AsyncClient) -> Non
         refused = await backend.request(method, url, json=body)
         assert (refused.status_code, problem(refused)["code"]) == (404, "not_found"), (method, url)
     assert problem(await backend.get(f"{URL}/No%20Good"))["errors"][0]["pointer"] == "/tenant"
+
+
+async def test_one_that_is_made_again_has_nothing_of_the_one_before(
+    backend: httpx.AsyncClient, connection: Connection
+) -> None:
+    body = {"id": "acme"}
+
+    async def enter() -> dict[str, str]:
+        assert (await backend.post("/v1/tenants", json=body)).status_code == 201
+        created = await backend.post("/v1/tenants/acme/keys", json={"name": "x", "scopes": ["admin"]})
+        return {"authorization": f"Bearer {created.json()['key']}"}
+
+    first = await enter()
+    url, kept = "/v1/types/shop.order.shipped", {"templates": {"en": {"title": "The old one's"}}}
+    for _ in range(3):
+        assert (await backend.put(url, json=kept, headers=first)).status_code == 200
+    room = "/v1/rooms/shop:order:1/events"
+    assert (await backend.post(room, json={"event": "x"}, headers=first)).status_code == 202
+    assert (await backend.delete("/v1/tenants/acme")).json()["code"] == "tenant_not_empty"
+    connection.execute("DELETE FROM room_event")
+    assert (await backend.delete("/v1/tenants/acme")).status_code == 204
+    second = await enter()
+    assert (await backend.get(url, headers=second)).status_code == 404
+    said = {"to": {"user": "u_1"}, "type": "shop.order.shipped"}
+
+    async def needs_a_title() -> bool:
+        return (await backend.post("/v1/notifications", json=said, headers=second)).status_code == 422
+
+    await eventually(needs_a_title, patience_s=2)
+    changed = await backend.put(url, json={"templates": {"en": {"title": "The new one's"}}}, headers=second)
+    assert changed.json()["version"] > 3
+    sent = await backend.post("/v1/notifications", json=said, headers=second)
+    shown = await backend.get(f"/v1/notifications/{sent.json()['id']}", headers=second)
+    assert shown.json()["title"] == "The new one's"

@@ -15,6 +15,7 @@ from ops.prove.replica import Replica
 from tests.conftest import nobody
 from tests.models.test_log import fresh_read, replay, store
 from tests.workers.test_fan_out import TOPIC, broadcast, finish, names, outbox, subscribe
+from workers import fan_out
 from workers.dispatch import dispatch_batch
 from workers.tasks import dispatch_until_idle
 
@@ -147,6 +148,25 @@ def test_a_broadcast_collapses_for_each_of_its_users(connection: Connection) -> 
     finish(connection)
     assert shown(connection, "u_003") == [(5, "told again", 2)]
     assert counts(connection, "u_003") == (5, 1, 1)
+
+
+def test_whoever_unsubscribes_in_that_moment_keeps_what_they_have_or_gets_the_new_one(
+    connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe(connection, names(3))
+    say(connection, "before", {"topic": TOPIC})
+    finish(connection)
+    say(connection, "after", {"topic": TOPIC})
+    take_places = fan_out.take_places
+
+    def unsubscribed(*arguments: Any) -> Any:
+        with connect(database_url) as other:
+            other.execute("DELETE FROM topic_subscription WHERE user_id = 'u_001'")
+        return take_places(*arguments)
+
+    monkeypatch.setattr(fan_out, "take_places", unsubscribed)
+    finish(connection)
+    assert [shown(connection, user) for user in names(3)] == [[(3, "after", 1)]] * 3
 
 
 def test_a_thousand_updates_by_many_at_once_leave_one_row_and_the_last_one_wins(

@@ -336,6 +336,24 @@ async def test_a_tenant_has_rules_of_its_own(
 # --- notifications ---------------------------------------------------------------------------------------------------
 
 
+async def test_a_notification_that_waits_in_a_digest_is_kept_until_it_has_arrived(
+    backend: httpx.AsyncClient, connection: Connection, worker: Resources
+) -> None:
+    body = {"digest": {"every": "1h"}}
+    assert (await backend.put("/v1/types/shop.order.shipped", json=body)).status_code == 200
+    assert (await backend.post("/v1/notifications", json=notification())).status_code == 202
+    await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
+    connection.execute("UPDATE notification SET created_at = created_at - interval '2 years'")
+    retain(worker)
+    assert connection.execute("SELECT count(*) AS n FROM digest_entry").fetchall() == [{"n": 1}]
+    assert connection.execute("SELECT count(*) AS n FROM notification").fetchall() == [{"n": 1}]
+    assert (await backend.post("/v1/users/u_1/digests/close")).status_code == 200
+    connection.execute("UPDATE retention_round SET began_at = '-infinity', cursor = ''")
+    retain(worker)
+    assert connection.execute("SELECT count(*) AS n FROM digest_entry").fetchall() == [{"n": 0}]
+    assert connection.execute("SELECT count(*) AS n FROM notification").fetchall() == [{"n": 1}]
+
+
 async def test_a_notification_that_nobody_has_any_more_goes_when_it_is_old(
     backend: httpx.AsyncClient, connection: Connection, worker: Resources
 ) -> None:
