@@ -595,6 +595,7 @@ def test_everything_that_bellhop_is_put_to_alone_works(tmp_path: Path, monkeypat
         "rooms-serial",
         "rooms-flood",
         "rooms-hot",
+        "wording",
     ]
     for facts in found.values():
         assert facts.found() == {}
@@ -618,6 +619,8 @@ def test_everything_that_bellhop_is_put_to_alone_works(tmp_path: Path, monkeypat
     assert found["rooms-serial"].values["events_per_frame"] == 1.0
     assert found["rooms-hot"].about["statuses"] == {"202": 10}
     assert found["rooms-hot"].values["inbox_p99_ms"]
+    assert found["wording"].about["grown"] == {"users": 10, "types": 1, "preferences": 10}
+    assert [(each.key, each.bound) for each in found["wording"].measures if each.bound] == [("throughput_ratio", 0.8)]
 
 
 def test_a_small_bench_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
