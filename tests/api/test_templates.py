@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 import pytest
+from babel import Locale
+from babel.numbers import format_decimal
 
 from api.templates import Allowance, Template, TemplateError, has_markup
 
@@ -214,3 +216,11 @@ def test_all_that_is_filled_in_for_one_notification_shares_one_allowance() -> No
         assert template.fill_in({"l": LONG, "empty": ""}, allowance, 200) == ""
     with pytest.raises(TemplateError, match="too much work"):
         template.fill_in({"l": LONG, "empty": ""}, allowance, 200)
+
+
+@pytest.mark.parametrize("locale", ["en", "uk", "de", "es", "pl", "hi", "ar-EG", "fr-CH", "pt-PT", "sv"])
+def test_numbers_are_written_as_the_library_writes_them(locale: str) -> None:
+    parsed = Locale.parse(locale, sep="-")
+    template = Template("{{ n | number }}", locale, html=False)
+    for number in (0, 5, 999, 1_000, 9_999, 10_000, 123_456, 1_234_567, 10**17, -4, -4_321, 0.5, 1_234.5):
+        assert template.fill_in({"n": number}, Allowance(), 200) == format_decimal(number, locale=parsed)
