@@ -7,7 +7,7 @@ user, type and key. One that has closed stays as it is: no statement writes to a
 from functools import cache
 
 from models import states
-from models.queries.dispatch import next_users
+from models.queries.dispatch import advance, next_users
 
 # Whoever comes while one closes waits for that, and then finds no open one: a new one is opened.
 _OPEN_OR_LOCK = """
@@ -48,21 +48,7 @@ WITH chosen AS MATERIALIZED ({next_users(limit, everyone=everyone)}
     RETURNING id
 ), gathered AS (
     INSERT INTO digest_entry (digest_id, notification_id) SELECT id, %(id)s::uuid FROM opened
-), suppressed AS (
-    INSERT INTO suppression (notification_id, user_id, rule)
-    SELECT %(id)s::uuid, m.user_id, m.rule FROM muted m JOIN chosen USING (user_id)
-), progress AS (
-    INSERT INTO broadcast AS b (notification_id, cursor, reached, done_at)
-    SELECT %(id)s::uuid, coalesce(max(c.user_id), ''), (SELECT count(*) FROM opened),
-           CASE WHEN count(*) < {limit:d} THEN now() END
-    FROM chosen c
-    ON CONFLICT (notification_id) DO UPDATE
-    SET cursor = greatest(b.cursor, excluded.cursor), reached = b.reached + excluded.reached,
-        done_at = excluded.done_at
-    RETURNING done_at IS NOT NULL AS done
-), done AS (
-    DELETE FROM outbox WHERE position = %(position)s AND (SELECT done FROM progress)
-)
+{advance(limit, "opened")}
 SELECT (SELECT done FROM progress) AS done, (SELECT count(*) FROM opened) AS gathered,
        (SELECT count(*) FROM muted JOIN chosen USING (user_id)) AS suppressed
 """

@@ -110,6 +110,28 @@ WHERE c.user_id <> %(excluded)s
 """
 
 
+def advance(limit: int, reached: str) -> str:
+    """Return the end of a broadcast's statement: for whom it was suppressed, how far it is, and whether that is all.
+
+    `reached` names the part with a row for each user who got it.
+    """
+    return f"""), suppressed AS (
+    INSERT INTO suppression (notification_id, user_id, rule)
+    SELECT %(id)s::uuid, m.user_id, m.rule FROM muted m JOIN chosen USING (user_id)
+), progress AS (
+    INSERT INTO broadcast AS b (notification_id, cursor, reached, done_at)
+    SELECT %(id)s::uuid, coalesce(max(c.user_id), ''), (SELECT count(*) FROM {reached}),
+           CASE WHEN count(*) < {limit:d} THEN now() END
+    FROM chosen c
+    ON CONFLICT (notification_id) DO UPDATE
+    SET cursor = greatest(b.cursor, excluded.cursor), reached = b.reached + excluded.reached,
+        done_at = excluded.done_at
+    RETURNING done_at IS NOT NULL AS done
+), done AS (
+    DELETE FROM outbox WHERE position = %(position)s AND (SELECT done FROM progress)
+)"""
+
+
 @cache
 def fan_out(limit: int, *, everyone: bool, named: bool = False) -> str:
     """Return the statement that delivers a broadcast to the next users, and deletes its outbox row with the last.
@@ -137,21 +159,7 @@ WITH chosen AS MATERIALIZED ({_chosen(limit, everyone=everyone, named=named)}
            user_id IN (SELECT unnest(%(silent)s::text[])), %(locales)s::jsonb ->> user_id,
            %(collapse_key)s, coalesce((%(collapsed)s::jsonb ->> user_id)::int, 0)
     FROM bumped
-), suppressed AS (
-    INSERT INTO suppression (notification_id, user_id, rule)
-    SELECT %(id)s::uuid, m.user_id, m.rule FROM muted m JOIN chosen USING (user_id)
-), progress AS (
-    INSERT INTO broadcast AS b (notification_id, cursor, reached, done_at)
-    SELECT %(id)s::uuid, coalesce(max(c.user_id), ''), (SELECT count(*) FROM bumped),
-           CASE WHEN count(*) < {limit:d} THEN now() END
-    FROM chosen c
-    ON CONFLICT (notification_id) DO UPDATE
-    SET cursor = greatest(b.cursor, excluded.cursor), reached = b.reached + excluded.reached,
-        done_at = excluded.done_at
-    RETURNING done_at IS NOT NULL AS done
-), done AS (
-    DELETE FROM outbox WHERE position = %(position)s AND (SELECT done FROM progress)
-)
+{advance(limit, "bumped")}
 SELECT (SELECT done FROM progress) AS done, (SELECT count(*) FROM muted JOIN chosen USING (user_id)) AS suppressed,
        coalesce(json_agg(json_build_array(user_id, last_seq, unread, unseen)), '[]')::text AS boxes
 FROM bumped
