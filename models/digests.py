@@ -14,7 +14,7 @@ import uuid_utils
 
 from models.fields import MAX_DATA_BYTES
 from models.frames import dumps
-from models.locales import choose_locale
+from models.locales import canonical, choose_locale
 from models.states import Priority
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _items(entries: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _item(entry: Mapping[str, Any]) -> dict[str, Any]:
     texts = entry["texts"] or {}
-    locale = choose_locale(entry["locale"], texts) if texts else None
+    locale = choose_locale(canonical(entry["locale"] or ""), texts) if texts else None
     said = texts[locale] if locale is not None else entry
     return {
         "id": entry["id"],

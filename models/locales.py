@@ -21,10 +21,7 @@ def _subtag(part: str) -> str:
 
 
 def choose_locale(wanted: str | None, available: Container[str]) -> str | None:
-    """Return the closest of `available`, which are canonical: the same, or without region or script. None: none is."""
-    parts = canonical(wanted).split("-") if wanted else []
-    while parts:
-        if (tag := "-".join(parts)) in available:
-            return tag
-        parts.pop()
-    return None
+    """Return the closest of `available`: the same, or without region or script. None: none is. All are canonical."""
+    while wanted and wanted not in available:
+        wanted = wanted.rpartition("-")[0]
+    return wanted or None

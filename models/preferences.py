@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import orjson
 
+from models.locales import canonical
 from models.states import Priority
 
 if TYPE_CHECKING:
@@ -30,11 +31,9 @@ class QuietHours:
 
     def cover(self, now: datetime) -> bool:
         """Say whether they are now. An hour that the clock skips is none; one that it repeats is quiet twice."""
-        local = now.astimezone(self.zone)
-        clock, today = local.time(), DAYS[local.weekday()]
+        clock, today, yesterday = _on_the_clock(self.zone, now)
         if self.start < self.end:
             return today in self.days and self.start <= clock < self.end
-        yesterday = DAYS[(local - timedelta(days=1)).weekday()]
         return (clock >= self.start and today in self.days) or (clock < self.end and yesterday in self.days)
 
 
@@ -46,7 +45,7 @@ class Preferences:
     types: frozenset[str] = frozenset()
     priorities: frozenset[str] = frozenset()
     quiet_hours: QuietHours | None = None
-    locale: str | None = None
+    locale: str | None = None  # canonical
 
     @classmethod
     def read(cls, body: str) -> Preferences:
@@ -62,7 +61,8 @@ class Preferences:
             start, end = time.fromisoformat(quiet["start"]), time.fromisoformat(quiet["end"])
             hours = QuietHours(start, end, ZoneInfo(quiet["time_zone"]), frozenset(quiet["days"]))
         domains, types, priorities = (frozenset(mutes[kind]) for kind in ("domains", "types", "priorities"))
-        return cls(domains, types, priorities, hours, body["locale"])
+        locale = canonical(body["locale"]) if body["locale"] else None
+        return cls(domains, types, priorities, hours, locale)
 
     def muted_by(self, *, domain: str, type_: str, priority: Priority, mutable: bool = True) -> str | None:
         """Return the rule that keeps a notification from the user; None where it is to be delivered."""
@@ -80,6 +80,13 @@ class Preferences:
     def is_silent(self, priority: Priority, now: datetime) -> bool:
         """Say whether a notification that arrives now is not to ring."""
         return priority is not Priority.CRITICAL and self.quiet_hours is not None and self.quiet_hours.cover(now)
+
+
+@lru_cache(1_000)  # all of a batch have one `now`
+def _on_the_clock(zone: ZoneInfo, now: datetime) -> tuple[time, Day, Day]:
+    """Return the time, today and yesterday."""
+    local = now.astimezone(zone)
+    return local.time(), DAYS[local.weekday()], DAYS[local.weekday() - 1]
 
 
 @lru_cache(10_000)

@@ -115,6 +115,11 @@ def test_quiet_hours_go_by_the_users_clock(hours: Preferences, now: str, is_quie
 # --- the effect ------------------------------------------------------------------------------------------------------
 
 
+def test_a_locale_is_compared_in_one_spelling_however_it_was_written() -> None:
+    assert prefers(locale="UK-ua").locale == "uk-UA"
+    assert prefers().locale is None
+
+
 async def test_what_is_muted_does_not_arrive_and_the_sender_sees_why(
     backend: httpx.AsyncClient, worker: Resources
 ) -> None:

@@ -27,7 +27,6 @@ def test_a_tag_has_one_spelling(tag: str, expected: str) -> None:
     [
         ("uk", "uk"),
         ("uk-UA", "uk"),
-        ("uk_ua", "uk"),
         ("pt-BR", "pt-BR"),
         ("pt-PT", None),
         ("zh-Hant-TW", "zh-Hant"),
