@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -17,6 +16,8 @@ from babel.numbers import format_currency, format_percent, get_group_symbol
 from liquid.exceptions import FilterArgumentError
 from liquid.undefined import Undefined
 from markupsafe import Markup, escape
+
+from api.plurals import plural_category
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +29,6 @@ Number = int | float
 
 LONGEST_RESULT = 16 * 1024
 _LARGEST = 10**18
-_MOST_COUNTS = 10_000  # whose plural form is remembered: what is counted is mostly few
 _WIDTHS = ("short", "medium", "long", "full")
 _CODE = 3  # letters of a currency
 _CATEGORIES = frozenset(("zero", "one", "two", "few", "many", "other"))
@@ -49,7 +49,7 @@ class _Localised:
 
     def __init__(self, locale: Locale) -> None:
         self._locale = locale
-        self._category = lru_cache(_MOST_COUNTS, typed=True)(locale.plural_form)
+        self._category = plural_category(locale)
         self._decimal = locale.decimal_formats[None]
         self._group = get_group_symbol(locale)
         samples = (0, 7, 999, 1_000, 54_321, 7_654_321, 10**12)
