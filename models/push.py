@@ -76,20 +76,28 @@ class Pushable(Protocol):
         """As in `Push`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """What all who get a broadcast in the same words have in common."""
+
+    tail: bytes  # of the item, from behind its number
+    priority: int
+    accepted_at: float
+
+
 class BroadcastPush:
     """One user's share of a broadcast: its packet is written when it is asked for, which for most it never is."""
 
-    __slots__ = ("_counts", "accepted_at", "first", "key", "priority", "tail")
+    __slots__ = ("_broadcast", "_unread", "_unseen", "first", "key")
 
     def __init__(  # one of thousands: no time for anything but the fields
-        self, key: str, seq: int, counts: tuple[int, int], tail: bytes, priority: int, accepted_at: float
+        self, key: str, seq: int, unread: int, unseen: int, broadcast: Broadcast
     ) -> None:
         self.key = key
         self.first = seq
-        self.tail = tail  # of the item, from behind its number: the same for all
-        self.priority = priority
-        self.accepted_at = accepted_at
-        self._counts = counts  # unread and unseen
+        self._unread = unread
+        self._unseen = unseen
+        self._broadcast = broadcast
 
     @property
     def last(self) -> int:
@@ -97,11 +105,20 @@ class BroadcastPush:
         return self.first
 
     @property
+    def priority(self) -> int:
+        """That of the broadcast."""
+        return self._broadcast.priority
+
+    @property
+    def accepted_at(self) -> float:
+        """That of the broadcast."""
+        return self._broadcast.accepted_at
+
+    @property
     def packet(self) -> bytes:
         """The `inbox` event."""
-        return event_packet(
-            "inbox", inbox_frame(self.first, self.first, [arrival(self.first, self.tail)], *self._counts)
-        )
+        told = [arrival(self.first, self._broadcast.tail)]
+        return event_packet("inbox", inbox_frame(self.first, self.first, told, self._unread, self._unseen))
 
 
 def inbox_push(key: str, first: int, last: int, payload: bytes, priority: int, accepted_at: float) -> Push:

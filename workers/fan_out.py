@@ -13,7 +13,7 @@ import orjson
 from models import frames
 from models.digest_times import closes_at
 from models.preferences import Preferences
-from models.push import BroadcastPush, Pushable, inbox_push
+from models.push import Broadcast, BroadcastPush, Pushable, inbox_push
 from models.queries import digests as digest_sql
 from models.queries import dispatch as sql
 from models.redis_keys import user_key
@@ -22,7 +22,7 @@ from workers.plan import MOST_DELIVERIES, asks_for_preferences, muted_by
 from workers.wording import Wording
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from models.database import Connection
     from models.states import Priority
@@ -88,10 +88,7 @@ class FanningOut:
         }
         statement = sql.fan_out(users, everyone=self._everyone, named=self._named)
         (became,) = self._connection.execute(statement, written).fetchall()
-        pushes = [
-            self._push(box, wishes, changes.get((self._row["tenant"], box[0])), collapsed.get(box[0], 0))
-            for box in orjson.loads(became["boxes"])
-        ]
+        pushes = self._pushes(orjson.loads(became["boxes"]), wishes, changes, collapsed)
         return Told(pushes, became["suppressed"], became["done"])
 
     def _gather(self, users: int, wishes: _Wishes) -> Told:
@@ -134,14 +131,28 @@ class FanningOut:
         changes, taken = take_places(self._connection, boxes, [(*box, self._row["type"], key) for box in boxes])
         return changes, {user: n for (_, user, _, _), n in taken.items()}
 
-    def _push(
-        self, box: tuple[str, int, int, int], wishes: _Wishes, change: Mapping[str, Any] | None, collapsed: int
-    ) -> Pushable:
-        user, seq, unread, unseen = box
-        key, rank, due_at = user_key(self._row["tenant"], user), self._priority.rank, self._row["due_at"].timestamp()
-        tail = self._wording.tail(wishes.locales.get(user), silent=user in wishes.silent, collapsed=collapsed)
-        if change is None:
-            return BroadcastPush(key, seq, (unread, unseen), tail, rank, due_at)
-        told = [frames.change(change), frames.arrival(seq, tail)]
-        payload = frames.inbox_frame(change["seq"], seq, told, unread, unseen)
-        return inbox_push(key, change["seq"], seq, payload, rank, due_at)
+    def _pushes(
+        self,
+        boxes: Sequence[tuple[str, int, int, int]],
+        wishes: _Wishes,
+        changes: Mapping[Box, Mapping[str, Any]],
+        collapsed: Mapping[str, int],
+    ) -> list[Pushable]:
+        """Return a push for each user, number and counts. Most get the same words, and are not there to read them."""
+        tenant, priority, due_at = self._row["tenant"], self._priority.rank, self._row["due_at"].timestamp()
+        wordings: dict[tuple[str | None, bool, int], Broadcast] = {}
+        pushes: list[Pushable] = []
+        for user, seq, unread, unseen in boxes:
+            told = (wishes.locales.get(user), user in wishes.silent, collapsed.get(user, 0))
+            broadcast = wordings.get(told)
+            if broadcast is None:
+                tail = self._wording.tail(told[0], silent=told[1], collapsed=told[2])
+                broadcast = wordings[told] = Broadcast(tail, priority, due_at)
+            key = user_key(tenant, user)
+            if change := changes.get((tenant, user)) if changes else None:
+                entries = [frames.change(change), frames.arrival(seq, broadcast.tail)]
+                payload = frames.inbox_frame(change["seq"], seq, entries, unread, unseen)
+                pushes.append(inbox_push(key, change["seq"], seq, payload, priority, due_at))
+            else:
+                pushes.append(BroadcastPush(key, seq, unread, unseen, broadcast))
+        return pushes
