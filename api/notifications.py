@@ -151,11 +151,16 @@ def _rejected(index: int, error: BellhopError) -> dict[str, Any]:
     responses=problems(401, 403, 404, 503),
 )
 async def look(notification_id: str, held: Held, backend: Reader) -> Response:
-    """Its content, its status, how many users it reached, and a timeline that says why someone did not get it."""
+    """Its content, its status, how many users it reached, and a timeline that says why someone did not get it.
+
+    A key that is for some domains sees those; of another, it is answered 403, here as where one is cancelled, explained
+    or listed.
+    """
     key = _key(notification_id)
     rows = await held.database.rows(sql.GET_NOTIFICATION, {"tenant": backend.tenant, "id": key})
     if not rows:
         raise _no_such(notification_id)
+    backend.require_domain(rows[0]["domain"])
     events = await held.database.rows(sql.GET_EVENTS, {"id": key})
     return Response(dumps(_describe(rows[0], events)), media_type=JSON)
 

@@ -190,6 +190,22 @@ async def test_a_key_for_some_domains_lists_those(backend: httpx.AsyncClient, da
                 assert "only for blog, chat" in refused.json()["detail"]
 
 
+async def test_what_a_key_does_not_list_it_is_refused_by_id_too(backend: httpx.AsyncClient, database_url: str) -> None:
+    shop, blog = await send(backend), await send(backend, type="blog.post.published")
+    scopes = ["notifications:read", "notifications:write"]
+    whose = bearing(create_key(database_url, tenant="default", scopes=scopes, domains=["blog"], name="x")[1])
+    for key, status in ((blog, 200), (shop, 403)):
+        for method, url in (
+            ("GET", f"{URL}/{key}"),
+            ("GET", f"/v1/users/u_1/explain?notification={key}"),
+            ("DELETE", f"{URL}/{key}"),
+        ):
+            response = await backend.request(method, url, headers=whose)
+            assert response.status_code == status, (method, url)
+            assert status == 200 or "only for blog, not for shop" in problem(response)["detail"]
+    assert (await look(backend, shop))["status"] == "accepted"
+
+
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
