@@ -168,6 +168,13 @@ class Database:
             async with asyncio.timeout(_DEADLINE_S), self._pool.connection() as connection, connection.transaction():
                 yield connection
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """Run the block on one view of everything, as it was at its first statement; nothing can be written in it."""
+        async with self.transaction() as connection:
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield connection
+
     async def rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         """Run one statement, which is a transaction of its own, and return its rows as dicts."""
         with self._unavailable():

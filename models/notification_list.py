@@ -1,7 +1,8 @@
 """Pages of a tenant's notifications, newest first.
 
-Invariant: every page together shows each notification that passes the filters once, whatever is accepted meanwhile; and
-a page looks at a bounded number of rows, so one that filters by something rare may hold fewer than asked for.
+Invariant: every page together shows each notification that passes the filters once, whatever is accepted or removed
+meanwhile; and a page looks at a bounded number of rows, so one that filters by something rare may hold fewer than asked
+for. A page is read from one snapshot: where a window ends is then where the rows that were looked at ended.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ async def page(
     statement = sql.list_notifications(*filters)
     place = Cursor.read(query.next) if query.next else None
     found: list[dict[str, Any]] = []
-    for _ in range(_WINDOWS):
-        asked = {**filters, **_range(tenant, query, place), "limit": query.limit + 1 - len(found)}
-        found += await database.rows(statement, asked)
-        if len(found) > query.limit:
-            return found[:-1], _place(found[-2])
-        ends = await database.rows(sql.END_OF_WINDOW, asked)
-        if not ends:
-            return found, None
-        # What was accepted in between may have moved the end of the window before what was found in it.
-        place = min([_place(ends[0]), *map(_place, found[-1:])])
+    async with database.snapshot() as connection:
+        for _ in range(_WINDOWS):
+            asked = {**filters, **_range(tenant, query, place), "limit": query.limit + 1 - len(found)}
+            found += await (await connection.execute(statement, asked)).fetchall()
+            if len(found) > query.limit:
+                return found[:-1], _place(found[-2])
+            end = await (await connection.execute(sql.END_OF_WINDOW, asked)).fetchone()
+            if end is None:
+                return found, None
+            place = _place(end)
     return found, place
 
 

@@ -97,6 +97,12 @@ def api_key(database_url: str) -> str:
     return create_key(database_url, tenant="default", scopes=["admin"], name="test")[1]
 
 
+def waits_for_a_lock(connection: Connection) -> bool:
+    """Whether somebody in the test's database does."""
+    asked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool(connection.execute(asked).fetchall())
+
+
 def nobody() -> None:
     """The successor of a dispatcher that has time enough."""
     pytest.fail("the dispatcher handed over")

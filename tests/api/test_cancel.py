@@ -15,7 +15,7 @@ from models.queries import dispatch as dispatch_sql
 from models.queries import recover as recover_sql
 from models.states import Action, Priority
 from tests.api.test_notifications import ONE, problem
-from tests.conftest import as_user, in_a_while, nobody, notification
+from tests.conftest import as_user, in_a_while, nobody, notification, waits_for_a_lock
 from tests.socket_server.conftest import eventually
 from tests.workers.test_fan_out import TOPIC, finish, names, outbox, reached, step, subscribe
 from workers.dispatch import dispatch_batch
@@ -164,11 +164,6 @@ async def test_what_is_parked_or_put_back_in_that_moment_is_found(
             await eventually(lambda: waits_for_a_lock(connection))
         assert await cancelling == (1, 0, 0)
     assert (outbox(connection), connection.execute("SELECT 1 FROM parked").fetchall()) == (0, [])
-
-
-def waits_for_a_lock(connection: Connection) -> bool:
-    asked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    return bool(connection.execute(asked).fetchall())
 
 
 async def test_what_was_cancelled_is_not_put_back(

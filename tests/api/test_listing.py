@@ -20,7 +20,8 @@ from models.states import NotificationStatus, Priority
 from tests.api.test_notifications import problem
 from tests.api.test_topics import changed, look
 from tests.api.test_users import bearing
-from tests.conftest import in_a_while, nobody, notification
+from tests.conftest import in_a_while, nobody, notification, waits_for_a_lock
+from tests.socket_server.conftest import eventually
 from workers.dispatch import dispatch_batch
 from workers.tasks import dispatch_until_idle
 
@@ -163,12 +164,32 @@ async def test_a_rare_kind_is_found_behind_many_others_bit_by_bit(
         items = [notification() for _ in range(30)]
         await backend.post(f"{URL}/bulk", json={"notifications": items})
         rare.append(await send(backend, type="blog.post.published"))
-    whole, window = sql.list_notifications, f"LIMIT {sql.WINDOW}"
-    monkeypatch.setattr(sql, "list_notifications", lambda *given: whole(*given).replace(window, "LIMIT 2"))
-    monkeypatch.setattr(sql, "END_OF_WINDOW", sql.END_OF_WINDOW.replace(f"OFFSET {sql.WINDOW - 1}", "OFFSET 1"))
+    look_at_two_rows_at_a_time(monkeypatch)
     found = await pages(backend, domain="blog", limit=2)
     assert [row["id"] for page in found for row in page] == rare[::-1]
     assert [] in found  # a page may be empty, and not the last
+
+
+def look_at_two_rows_at_a_time(monkeypatch: pytest.MonkeyPatch, form: str = "{}") -> None:
+    whole, window = sql.list_notifications, f"LIMIT {sql.WINDOW}"
+    listing = lambda *given: form.format(whole(*given).replace(window, "LIMIT 2"))  # noqa: E731
+    monkeypatch.setattr(sql, "list_notifications", listing)
+    monkeypatch.setattr(sql, "END_OF_WINDOW", sql.END_OF_WINDOW.replace(f"OFFSET {sql.WINDOW - 1}", "OFFSET 1"))
+
+
+async def test_what_is_removed_while_a_page_is_read_hides_nothing_behind_it(
+    backend: httpx.AsyncClient, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = ("blog.post.published", "shop.order.shipped") * 3
+    *sent, retired, newest = [await send(backend, type=kind) for kind in kinds[::-1]]
+    held = "SELECT l.* FROM ({}) l WHERE (SELECT pg_advisory_xact_lock_shared(7)) IS NOT NULL"
+    look_at_two_rows_at_a_time(monkeypatch, held)
+    connection.execute("SELECT pg_advisory_lock(7)")  # the first two rows are listed, but their end is not looked for
+    listing = asyncio.create_task(ids(backend, domain="blog"))
+    await eventually(lambda: waits_for_a_lock(connection))
+    connection.execute("DELETE FROM notification WHERE id = %s", [retired])
+    connection.execute("SELECT pg_advisory_unlock(7)")
+    assert await listing == [newest, sent[3], sent[1]]
 
 
 async def test_a_key_for_some_domains_lists_those(backend: httpx.AsyncClient, database_url: str) -> None:
