@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from models.database import connect, transaction
 from models.fields import API_KEY_PREFIX
 from models.queries import keys
-from models.queries import tenants as tenants_sql
-from models.tenants import DEFAULT_TENANT, new_secret
+from models.tenants import ensure_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,11 +52,13 @@ def _hash(secret: str) -> bytes:
 def create_key(
     database_url: str, *, tenant: str, scopes: Sequence[str], name: str, domains: Sequence[str] = ()
 ) -> tuple[str, str]:
-    """Create a key, and its tenant where it is new. Returns its id, and the whole key for the only time."""
+    """Create a key, and its tenant where it is new. Returns its id, and the whole key for the only time.
+
+    Raises `TenantNotEmptyError` where the tenant is new, and something is left of one that had its name.
+    """
     key_id, key, secret_hash = new_key()
     with connect(database_url) as connection, transaction(connection):
-        secret = None if tenant == DEFAULT_TENANT else new_secret()
-        connection.execute(tenants_sql.ENSURE_TENANT, {"tenant": tenant, "secret": secret})
+        ensure_tenant(connection, tenant)
         connection.execute(
             keys.CREATE_KEY,
             {

@@ -10,7 +10,8 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from models.database import connect, transaction
+from models.contracts import TenantIn
+from models.database import Connection, connect, transaction
 from models.errors import DefaultTenantError, NotFoundError, TenantExistsError, TenantNotEmptyError
 from models.frames import dumps
 from models.queries import tenants as sql
@@ -19,7 +20,7 @@ from models.tokens import TenantKeys
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from models.contracts import TenantIn, TenantPatch
+    from models.contracts import TenantPatch
     from models.database import Database
     from models.settings import Settings
 
@@ -82,7 +83,11 @@ def creation(wanted: TenantIn) -> dict[str, Any]:
     if wanted.id == DEFAULT_TENANT:
         detail = f"The tenant {DEFAULT_TENANT} is the system's own, and always there; choose another name"
         raise DefaultTenantError(detail)
-    return {"tenant": wanted.id, "secret": new_secret(), **_stored(wanted.model_dump())}
+    return _creation(wanted, new_secret())
+
+
+def _creation(wanted: TenantIn, secret: str | None) -> dict[str, Any]:
+    return {"tenant": wanted.id, "secret": secret, **_stored(wanted.model_dump())}
 
 
 def change(tenant: str, wanted: TenantPatch) -> dict[str, Any]:
@@ -160,6 +165,15 @@ def create_tenant(database_url: str, wanted: TenantIn) -> str:
         require_empty(wanted.id, connection.execute(sql.HOLDINGS, {"tenant": wanted.id}).fetchall())
     secret: str = parameters["secret"]
     return secret
+
+
+def ensure_tenant(connection: Connection, tenant: str) -> None:
+    """Create a tenant where it is new, as `create_tenant` does. Raises `TenantNotEmptyError`."""
+    is_default = tenant == DEFAULT_TENANT
+    parameters = _creation(TenantIn(id=tenant), None if is_default else new_secret())
+    created = connection.execute(sql.CREATE_IF_NEW, parameters).fetchall()
+    if created and not is_default:
+        require_empty(tenant, connection.execute(sql.HOLDINGS, {"tenant": tenant}).fetchall())
 
 
 def change_tenant(database_url: str, tenant: str, wanted: TenantPatch) -> None:

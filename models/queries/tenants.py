@@ -3,10 +3,6 @@
 _COLUMNS = """id, jwks_url, previous_secret IS NOT NULL AS in_rotation, ingest_per_s, retention, require_types,
        created_at"""
 
-ENSURE_TENANT = """
-INSERT INTO tenant (id, secret) VALUES (%(tenant)s, %(secret)s) ON CONFLICT (id) DO NOTHING
-"""
-
 GET_SECRETS = "SELECT secret, previous_secret, jwks_url FROM tenant WHERE id = %(tenant)s"
 
 GET_TENANT = f"SELECT {_COLUMNS} FROM tenant WHERE id = %(tenant)s"

@@ -126,6 +126,22 @@ def test_a_tenant_is_made_limited_and_deleted(found: CliRunner) -> None:
     assert found.invoke(app, ["tenants", "delete", "default"]).exit_code == 1
 
 
+def test_a_key_makes_no_tenant_of_a_name_of_which_something_is_left(found: CliRunner, database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("INSERT INTO inbox (tenant, user_id) VALUES ('acme', 'u_1'), ('default', 'u_1')")
+    refused = found.invoke(app, ["keys", "create", "--tenant", "acme"])
+    assert (refused.exit_code, "The tenant acme still has inboxes" in refused.stderr) == (1, True)
+    assert found.invoke(app, ["tenants", "create", "acme"]).stderr == refused.stderr
+    assert "acme" not in found.invoke(app, ["tenants", "list"]).stdout + found.invoke(app, ["keys", "list"]).stdout
+    assert found.invoke(app, ["keys", "create"]).exit_code == 0, "the default one is always there"
+    with connect(database_url) as connection:
+        connection.execute("DELETE FROM inbox WHERE tenant = 'acme'")
+    assert found.invoke(app, ["keys", "create", "--tenant", "acme"]).exit_code == 0
+    with connect(database_url) as connection:
+        connection.execute("INSERT INTO inbox (tenant, user_id) VALUES ('acme', 'u_1')")
+    assert found.invoke(app, ["keys", "create", "--tenant", "acme"]).exit_code == 0, "it was made before it had any"
+
+
 def test_a_tenant_takes_registered_types_only_and_then_all_again(found: CliRunner) -> None:
     found.invoke(app, ["keys", "create", "--tenant", "default"])
     assert "catalogue only" in found.invoke(app, ["tenants", "require-types", "default"]).stdout

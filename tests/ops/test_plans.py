@@ -67,7 +67,7 @@ COLD = {
     ),  # read it all
     "withdraw.NOTE_RECALL",  # into what is not big, too
     *("keys.CREATE_KEY", "keys.LIST_KEYS", "keys.LIST_ALL_KEYS", "keys.REVOKE_KEY_IF_LIVE"),
-    *("tenants.ENSURE_TENANT", "tenants.GET_TENANT", "tenants.TENANTS_AFTER", "tenants.LIST_TENANTS"),
+    *("tenants.GET_TENANT", "tenants.TENANTS_AFTER", "tenants.LIST_TENANTS"),
     *("tenants.CREATE_IF_NEW", "tenants.CHANGE_IF_THERE", "tenants.DELETE_TENANT", "tenants.RETENTION_OF_TENANTS"),
     *("tenants.LOCK_TENANT", "tenants.DELETE_EMPTY_ROOMS"),
     *("recover.LIST_PARKED", "recover.REPLAY_PARKED"),  # an operator waits for them, and for those of keys
