@@ -14,8 +14,8 @@ from api.compiled_types import CompiledType
 from api.openapi import body, problems
 from api.resources import Held
 from models.contracts import TypeIn, TypeOut, TypesPage, TypesQuery
-from models.errors import NotFoundError
-from models.fields import TypeName
+from models.errors import NotFoundError, TooManyTypesError
+from models.fields import MAX_TYPES, TypeName
 from models.frames import dumps
 from models.queries import types as sql
 from models.states import Scope
@@ -35,17 +35,25 @@ def _require_domain(backend: Backend, name: str) -> None:
     response_model=TypeOut,
     summary="Register or change a type",
     openapi_extra=body(TypeIn),
-    responses=problems(400, 401, 403, 413, 415, 422, 503),
+    responses=problems(400, 401, 403, 409, 413, 415, 422, 503),
 )
 async def put(name: Name, request: Request, held: Held, backend: Writer) -> Response:
-    """Holds for what is accepted afterwards, on every node within a second. What was accepted stays as it is."""
+    """Holds for what is accepted afterwards, on every node within a second. What was accepted stays as it is.
+
+    A tenant has 1,000 types at most.
+    """
     _require_domain(backend, name)
     wanted = await json_body(request, TypeIn)
     # Raises for what could not be used. In a thread, so that others are served: thirty long templates take a second.
     await asyncio.to_thread(CompiledType.of, 0, wanted)
     said = wanted.model_dump(by_alias=True)
     asked = {"tenant": backend.tenant, "name": name, "body": dumps(said).decode()}
-    (row,) = await held.database.rows(sql.PUT_TYPE, asked)
+    async with held.database.transaction() as connection:
+        await connection.execute(sql.LOCK_CATALOGUE, asked)
+        row = await (await connection.execute(sql.PUT_TYPE_IF_ROOM, asked)).fetchone()
+    if row is None:
+        detail = f"The tenant has {MAX_TYPES:,} types, and may not have more; delete one that nobody sends any more"
+        raise TooManyTypesError(detail)
     held.catalogue.note(backend.tenant, name, row["version"], live=True)
     return Response(dumps({"type": name, **said, **row}), media_type=JSON)
 

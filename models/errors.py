@@ -118,6 +118,10 @@ class DefaultTenantError(BellhopError):
     status, code, title = 409, "default_tenant", "The default tenant is the system's"
 
 
+class TooManyTypesError(BellhopError):
+    status, code, title = 409, "too_many_types", "The tenant has as many types as it may have"
+
+
 class MethodNotAllowedError(BellhopError):
     status, code, title = 405, "method_not_allowed", "The method is not allowed here"
 

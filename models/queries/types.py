@@ -1,8 +1,16 @@
 """The catalogue of types. A row stays when its type is deleted, without a body: its version never goes back."""
 
-PUT_TYPE = """
+from models.fields import MAX_TYPES
+
+# A statement of its own, before PUT_TYPE_IF_ROOM, which then counts what others have put.
+LOCK_CATALOGUE = "SELECT id FROM tenant WHERE id = %(tenant)s FOR NO KEY UPDATE"
+
+# Of those that are there, any can be changed.
+PUT_TYPE_IF_ROOM = f"""
 INSERT INTO type AS t (tenant, name, body, updated_at)
-VALUES (%(tenant)s, %(name)s, %(body)s::json, clock_timestamp())
+SELECT %(tenant)s, %(name)s, %(body)s::json, clock_timestamp()
+WHERE EXISTS (SELECT 1 FROM type WHERE tenant = %(tenant)s AND name = %(name)s AND body IS NOT NULL)
+   OR (SELECT count(*) FROM type WHERE tenant = %(tenant)s AND body IS NOT NULL) < {MAX_TYPES}
 ON CONFLICT (tenant, name) DO UPDATE
 SET body = excluded.body, version = t.version + 1, updated_at = clock_timestamp()
 RETURNING version, updated_at

@@ -25,7 +25,8 @@ def of_types() -> Iterator[Hot]:
         {"since": datetime.now(UTC) - timedelta(seconds=30)},
     )
     yield Hot("a type", "the first use of a version in a process", types.GET_TYPE, one)
-    yield Hot("put a type", "PUT: register a type, or change it", types.PUT_TYPE, {**one, "body": "{}"}, writes=True)
+    put = {**one, "body": "{}"}
+    yield Hot("put a type", "PUT: register a type, or change it", types.PUT_TYPE_IF_ROOM, put, writes=True)
     yield Hot("delete a type", "DELETE: delete a type", types.DELETE_TYPE_IF_THERE, one, writes=True)
     for name, domains in (("types", []), ("types of a domain", ["shop"])):
         page = {"tenant": TENANT, "after": "shop.order.1", "limit": _PAGE, "domains": domains}

@@ -291,6 +291,24 @@ async def test_another_tenants_type_decides_nothing(backend: httpx.AsyncClient, 
 # --- what changes, and what does not ---------------------------------------------------------------------------------
 
 
+async def test_a_tenant_has_a_thousand_types_and_those_can_be_changed(
+    backend: httpx.AsyncClient, connection: Connection
+) -> None:
+    connection.execute(
+        "INSERT INTO type (tenant, name, body) SELECT t, 'shop.n.' || n, CASE WHEN n < 999 THEN '{}'::json END "
+        "FROM generate_series(1, 2000) n, unnest(ARRAY['default', 'other']) t"  # the second half has been deleted
+    )
+    new = [f"/v1/types/shop.new.{nth}" for nth in range(4)]
+    answers = await asyncio.gather(*(backend.put(url, json={}) for url in new))  # there is room for two of them
+    assert sorted(response.status_code for response in answers) == [200, 200, 409, 409]
+    refused = await backend.put("/v1/types/shop.n.1500", json={})
+    assert (refused.status_code, problem(refused)["code"]) == (409, "too_many_types")
+    assert "has 1,000 types" in refused.json()["detail"]
+    assert (await register(backend, "/v1/types/shop.n.7"))["version"] == 2
+    assert (await backend.delete("/v1/types/shop.n.7")).status_code == 204
+    assert (await register(backend, "/v1/types/shop.n.1500"))["version"] == 2
+
+
 async def test_a_change_holds_on_every_node_within_a_second(
     backend: httpx.AsyncClient, settings: Settings, api_key: str
 ) -> None:

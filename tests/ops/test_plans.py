@@ -69,7 +69,7 @@ COLD = {
     *("keys.CREATE_KEY", "keys.LIST_KEYS", "keys.LIST_ALL_KEYS", "keys.REVOKE_KEY_IF_LIVE"),
     *("tenants.GET_TENANT", "tenants.TENANTS_AFTER", "tenants.LIST_TENANTS"),
     *("tenants.CREATE_IF_NEW", "tenants.CHANGE_IF_THERE", "tenants.DELETE_TENANT", "tenants.RETENTION_OF_TENANTS"),
-    *("tenants.LOCK_TENANT", "tenants.DELETE_EMPTY_ROOMS"),
+    *("tenants.LOCK_TENANT", "types.LOCK_CATALOGUE", "tenants.DELETE_EMPTY_ROOMS"),
     *("recover.LIST_PARKED", "recover.REPLAY_PARKED"),  # an operator waits for them, and for those of keys
 }
 BULK = "/v1/notifications/bulk"
