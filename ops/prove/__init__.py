@@ -2,8 +2,9 @@
 
 It starts a stack of its own, connects clients, posts and acts, and breaks one part after another as a seed says. Then
 everything is mended, and within a stated time the database, every client and all metrics must agree. The way of a
-seed: `plan` says what breaks when, `faults` breaks and mends it, `backends` post, `clients` receive, `actors` act,
-`ledger` remembers what was promised, `truth` reads the database, `verify` compares, `leaks` looks at what is left over,
+seed: `plan` says what breaks when, `faults` breaks and mends it, `backends` post, of the types in `catalogue`, too,
+`clients` receive, `actors` act, `closer` lets digests arrive, `ledger` remembers what was promised, `truth` reads the
+database, `verify` compares, with `gathered` for digests and `wording` for texts, `leaks` looks at what is left over,
 `report` says what was seen. docs/proof.md says what is claimed.
 
 Invariants: nothing but the short life of some notifications depends on the wall clock; the first violation ends the

@@ -28,6 +28,14 @@ def some(things: Iterable[object]) -> str:
     return ", ".join(str(thing) for thing in ordered[:_SHOWN]) + rest
 
 
+def none_of(wrong: Iterable[str], what: str) -> None:
+    """Raise `ViolationError` where there is any of what is wrong."""
+    found = sorted(wrong)
+    if found:
+        msg = f"{len(found)} {what}: {some(found)}"
+        raise ViolationError(msg)
+
+
 class Alarm:
     """Rung by whoever sees a violation, in callbacks and tasks alike. Belongs to the running loop."""
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from models.fields import MAX_USERS
 from models.states import Priority
 from ops.prove.alarm import ViolationError
-from ops.prove.ledger import MUTED, Cancelled, Posted
+from ops.prove.catalogue import thread_of
+from ops.prove.ledger import BRIEF, GATHERED, WORDED, Cancelled, Posted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from ops.prove.calls import Answer, Caller
     from ops.prove.ledger import Ledger
 
-_ACCEPTED, _DONE = 202, 200
+_ACCEPTED, _DONE, _REFUSED = 202, 200, 422
 _BULK, _BULK_SIZE = 0.25, (2, 40)
 _SEVERAL, _SEVERAL_USERS = 0.2, (2, 12)
 _EXPIRES, _EXPIRES_S = 0.06, (0.2, 4.0)
 _LATER, _LATER_S = 0.05, (0.2, 3.0)
 _BROADCAST = 0.005  # how often one goes to a topic
+_REGISTERED, _REGISTERED_TYPES = (0.12, 0.05, 0.15), (WORDED, BRIEF, GATHERED)  # how often one is of these types
+_MISFITS = 0.02  # how often one is posted that does not fit its type's schema
 _CANCELS = 0.05  # how often one of the last few is taken back after a post, whatever has become of it
 _LAST_FEW = 40
 _COLLAPSES, _COLLAPSE_KEYS = 0.08, 3
@@ -75,6 +78,8 @@ class Poster:
                 await self.single(self.draw(), headers)
             if generator.random() < _CANCELS:
                 await self.cancel(generator.choice(self._last), headers)
+            if generator.random() < _MISFITS:
+                await self.misfit(headers)
             try:
                 async with asyncio.timeout(count / rate * generator.uniform(0.5, 1.5)):
                     await stop.wait()
@@ -85,20 +90,35 @@ class Poster:
         """Make up a notification."""
         generator = self._generator
         now = datetime.now(UTC)
+        registered = self._type()
         if self._topics and generator.random() < _BROADCAST:
-            topic = generator.choice(list(self._topics))
-            return self.posted(self._topics[topic], generator.choices(_PRIORITIES, _WEIGHTS)[0], topic=topic)
+            topic, subscribers = generator.choice(list(self._topics.items()))
+            priority = generator.choices(_PRIORITIES, _WEIGHTS)[0]
+            return self.posted(subscribers, priority, topic=topic, registered="" if registered == BRIEF else registered)
         many = generator.random() < _SEVERAL
         users = {self._user() for _ in range(generator.randint(*_SEVERAL_USERS) if many else 1)}
         later = now + timedelta(seconds=generator.uniform(*_LATER_S)) if generator.random() < _LATER else None
         expires = None
-        if generator.random() < _EXPIRES:
+        if registered != BRIEF and generator.random() < _EXPIRES:
             expires = (later or now) + timedelta(seconds=generator.uniform(*_EXPIRES_S))
-        priority = generator.choices(_PRIORITIES, _WEIGHTS)[0]
+        priority = "low" if registered == BRIEF else generator.choices(_PRIORITIES, _WEIGHTS)[0]
         collapse_key = f"key-{generator.randrange(_COLLAPSE_KEYS)}" if generator.random() < _COLLAPSES else ""
         return self.posted(
-            tuple(sorted(users)), priority, deliver_at=later, expires_at=expires, collapse_key=collapse_key
+            tuple(sorted(users)),
+            priority,
+            deliver_at=later,
+            expires_at=expires,
+            collapse_key=collapse_key,
+            registered=registered,
         )
+
+    def _type(self) -> str:
+        drawn = self._generator.random()
+        for share, name in zip(_REGISTERED, _REGISTERED_TYPES, strict=True):
+            if drawn < share:
+                return name
+            drawn -= share
+        return ""
 
     def posted(
         self,
@@ -109,11 +129,14 @@ class Poster:
         expires_at: datetime | None = None,
         topic: str = "",
         collapse_key: str = "",
+        registered: str = "",
     ) -> Posted:
         """Return the next notification of this poster."""
         self._nth += 1
         key = f"{self._prefix}-{self._nth}"
-        return Posted(key, self.number, self._nth, users, priority, deliver_at, expires_at, topic, collapse_key)
+        return Posted(
+            key, self.number, self._nth, users, priority, deliver_at, expires_at, topic, collapse_key, registered
+        )
 
     def _user(self) -> str:
         return self._generator.choice(self._busy if self._generator.random() < _BUSY else self._users)
@@ -154,6 +177,21 @@ class Poster:
             told = answer.expect(_DONE, what=f"the cancelling of {notification_id}").json
             self._ledger.cancel(notification_id, Cancelled(told["cancelled"], told["recalled"], told["already_read"]))
 
+    async def misfit(self, headers: dict[str, str]) -> None:
+        """Post what its type's schema does not allow: it must be refused, and then be nowhere."""
+        body = {
+            "to": {"user": self._user()},
+            "type": BRIEF,
+            "title": "misfit",
+            "data": {"poster": self.number, "nth": "x"},
+        }
+        headers = {**headers, "Idempotency-Key": f"{self._prefix}-misfit"}
+        answer = await self._caller.until_answered(
+            "POST", "/v1/notifications", statuses=self._ledger.statuses, headers=headers, body=body
+        )
+        answer.expect(_REFUSED, what=f"a misfit of poster {self.number}")
+        self._ledger.refused += 1
+
     async def _until_answered(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> Answer:
         answer = await self._caller.until_answered(
             "POST", path, statuses=self._ledger.statuses, headers=headers, body=body
@@ -167,13 +205,16 @@ class Poster:
         large = one and posted.users[0] in self._busy and generator.random() < _LARGE
         body: dict[str, Any] = {
             "to": _to(posted),
-            "type": f"{posted.domain}.proof.posted",
-            "priority": posted.priority,
-            "title": f"{posted.poster}: {posted.nth}",
-            "body": "x" * generator.randrange(_LONGEST_BODY),
+            "type": posted.type,
             "data": {"poster": posted.poster, "nth": posted.nth},
         }
-        if large:
+        if posted.registered != BRIEF:
+            body["priority"] = posted.priority
+        if posted.is_worded:
+            body["data"]["thread"] = thread_of(posted)
+        else:
+            body |= {"title": f"{posted.poster}: {posted.nth}", "body": "x" * generator.randrange(_LONGEST_BODY)}
+        if large and posted.registered != GATHERED:  # of those, as many as may be are to fit into a digest
             body["data"]["much"] = "y" * generator.randrange(_LARGEST_DATA)
         if posted.collapse_key:
             body["collapse_key"] = posted.collapse_key
@@ -188,20 +229,6 @@ def _to(posted: Posted) -> dict[str, Any]:
     if posted.topic:
         return {"topic": posted.topic}
     return {"user": posted.users[0]} if len(posted.users) == 1 else {"users": list(posted.users)}
-
-
-async def mute(caller: Caller, ledger: Ledger, users: Sequence[str], headers: dict[str, str]) -> None:
-    """Let users want nothing of one domain."""
-    for user in users:
-        answer = await caller.until_answered(
-            "PUT",
-            f"/v1/users/{user}/preferences",
-            statuses=ledger.statuses,
-            headers=headers,
-            body={"mutes": {"domains": [MUTED]}},
-        )
-        answer.expect(_DONE, what=f"the preferences of {user}")
-    ledger.muting = frozenset(users)
 
 
 async def subscribe(caller: Caller, ledger: Ledger, topic: str, users: Sequence[str], headers: dict[str, str]) -> None:

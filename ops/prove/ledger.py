@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 DOMAINS = ("shop", "tasks", "blog")
 MUTED = "blog"  # by some users, from the beginning
+# Types that are registered: with texts in two languages, with a time to live and a schema, and with a digest.
+WORDED, BRIEF, GATHERED = "shop.proof.worded", "tasks.proof.brief", "blog.proof.gathered"
 
 
 @dataclass(frozen=True, slots=True)
 class Posted:
     """One notification as its poster meant it; `nth` counts what the poster has posted.
 
-    `topic` is what it was sent to, where it names no users; `users` are then the topic's subscribers.
+    `topic` is what it was sent to, where it names no users; `users` are then the topic's subscribers. `registered` is
+    the type, where that is one of the catalogue.
     """
 
     key: str
@@ -37,11 +40,32 @@ class Posted:
     expires_at: datetime | None = None
     topic: str = ""
     collapse_key: str = ""
+    registered: str = ""
+
+    @property
+    def type(self) -> str:
+        """What it is sent as."""
+        return self.registered or f"{DOMAINS[self.nth % len(DOMAINS)]}.proof.posted"
 
     @property
     def domain(self) -> str:
         """What its type begins with."""
-        return DOMAINS[self.nth % len(DOMAINS)]
+        return self.type.partition(".")[0]
+
+    @property
+    def is_worded(self) -> bool:
+        """Whether templates say what it says."""
+        return self.registered in {WORDED, GATHERED}
+
+    @property
+    def may_expire(self) -> bool:
+        """Whether it has an end: its own, or its type's."""
+        return self.expires_at is not None or self.registered == BRIEF
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it waits in a digest, with each of its recipients."""
+        return self.registered == GATHERED and self.priority in {Priority.NORMAL, Priority.LOW}
 
     def is_refused_by(self, user: str, muting: Collection[str]) -> bool:
         """Say whether it is not to arrive with a user, where those who are `muting` want nothing of `MUTED`."""
@@ -82,6 +106,8 @@ class Ledger:
     def __init__(self) -> None:
         self.accepted: dict[str, Posted] = {}
         self.muting: frozenset[str] = frozenset()
+        self.locales: dict[str, str] = {}  # of users; who has none is not here
+        self.refused = 0  # what did not fit its type's schema, and was not to be accepted
         self.cancelled: dict[str, Cancelled] = {}
         self.acted: list[Acted] = []
         self.said: dict[tuple[str, int], Said] = {}  # by room and number

@@ -21,6 +21,7 @@ COUNTERS = {
     "dispatched": "bellhop_notifications_dispatched_total",
     "deliveries": "bellhop_deliveries_total",
     "expired": "bellhop_notifications_expired_total",
+    "digests": "bellhop_digests_closed_total",
 }
 MENDED = {"repairs": "bellhop_repairs_total", "drops": "bellhop_drops_total"}  # of connections, by reason
 _REASON = re.compile(r'reason="([^"]*)"')

@@ -16,6 +16,8 @@ _COLUMNS = {
     "broadcasts": "broadcasts",
     "expired": "expired",
     "cancelled": "cancelled",
+    "digests": "digests",
+    "gathered": "in digests",
     "events": "room events",
     "actions": "actions",
     "refreshes": "refreshes",
@@ -33,6 +35,8 @@ class Figures:
     `repairs` and `drops` are what socket nodes did to connections, by reason, as far as they lived to be scraped.
     `memory_mb` is the most that a process has grown which lived through everything. `restarts` counts processes that
     had to be started again, with or without a fault that killed them; `complaints` are log lines that nobody foresaw.
+    `gathered` counts entries of `digests`, `translated` what was told in a language that its user asked for, and
+    `misfits` what did not fit a schema and was refused.
     """
 
     seed: int
@@ -45,6 +49,11 @@ class Figures:
     broadcasts: int = 0
     expired: int = 0
     cancelled: int = 0
+    digests: int = 0
+    gathered: int = 0
+    translated: int = 0
+    misfits: int = 0
+    audit_faults: int = 0
     actions: int = 0
     unanswered_actions: int = 0
     events: int = 0

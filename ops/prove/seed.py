@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 import aiohttp
 import psycopg
 
+from models.audit import audit
 from models.settings import load_settings
-from ops.prove import leaks, truth, verify
+from ops.prove import gathered, leaks, truth, verify, wording
 from ops.prove.actors import Actor
-from ops.prove.alarm import Alarm, ViolationError
-from ops.prove.backends import Poster, mute, subscribe
+from ops.prove.alarm import Alarm, ViolationError, some
+from ops.prove.backends import Poster, subscribe
 from ops.prove.calls import Caller
+from ops.prove.catalogue import prefer, register
 from ops.prove.clients import Crowd
+from ops.prove.closer import Closer
 from ops.prove.copies import READERS, Copies
 from ops.prove.faults import Faults
 from ops.prove.ledger import Ledger, Posted
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from ops.prove import Options
     from ops.prove.report import Figures
     from ops.prove.target import Target
+    from ops.prove.truth import Digest
 
 CONVERGE_S = 60.0  # from when everything is mended and answered, until everybody agrees
 CONNECT_S = 60.0
@@ -44,12 +48,12 @@ _SPEAKERS, _ROOMS = 6, 15
 _EVENTS_PER_NOTIFICATION = 0.3
 _ABSENT = 10  # users who leave for good in the round of absence
 _TOPIC, _TOPICS, _READERS_OF_A_TOPIC = "blog:proof:", 3, 1_200
-_MUTING = 8  # one user in so many wants nothing of one domain
 _OFFLINE_S = 65.0  # until everybody knows: Engine.IO notices after 45 s that a client went without a word
 _ACTIONS_PER_NOTIFICATION = 0.15
 _PROXIED = 0.3
 _QUIET, _QUIET_EXPIRED = 200, 20
 _POLL_S = 0.2
+_NAMED_FAULTS = 5  # of those that an audit finds
 
 
 class Seed:
@@ -62,6 +66,7 @@ class Seed:
         self._say = say
         self._seed = figures.seed
         self._ledger = Ledger()
+        self._closed: list[Digest] = []  # digests, when everybody last agreed
 
     async def run(self) -> None:
         """Go the whole way. Raises `ViolationError` at the first promise that is broken."""
@@ -87,6 +92,7 @@ class Seed:
                 Poster(number, self._caller, self._ledger, self._users, self._seed, self._topics)
                 for number in range(_POSTERS)
             ]
+            self._closer = Closer(self._target.database_url, self._caller, self._ledger, self._users, self._seed)
             self._rooms = [f"{ROOMS}{number}" for number in range(_ROOMS)]
             self._speakers = [
                 Speaker(number, self._caller, self._ledger, self._rooms, self._seed) for number in range(_SPEAKERS)
@@ -130,7 +136,8 @@ class Seed:
             self._crowd.enter(user, generator.randint(1, self._options.devices), self._rooms, self._users)
         for topic, subscribers in self._topics.items():
             await subscribe(self._caller, self._ledger, topic, subscribers, self._target.endpoint.headers)
-        await mute(self._caller, self._ledger, self._users[::_MUTING], self._target.endpoint.headers)
+        await register(self._caller, self._ledger, self._target.endpoint.headers)
+        await prefer(self._caller, self._ledger, self._users, self._target.endpoint.headers)
         self._crowd.watch()
         self._figures.connections = len(self._crowd.devices)
         await self._until(self._all_connected, CONNECT_S, "connected")
@@ -159,6 +166,7 @@ class Seed:
         actors = [Actor(number, self._crowd, self._caller, self._ledger, self._seed) for number in range(_ACTORS)]
         rate = self._options.rate * _ACTIONS_PER_NOTIFICATION / _ACTORS
         acting = [self._alarm.start(actor.act_at(rate, stop), "actor") for actor in actors]
+        closing = self._alarm.start(self._closer.close_until(stop, headers), "closer")
         kinds = [Kind(name) for name in self._options.faults] or list(Kind)
         faults = plan(self._seed, self._options.seconds, kinds)
         self._say(f"{len(faults)} faults in {self._options.seconds:g} s on {self._figures.connections} connections")
@@ -168,7 +176,7 @@ class Seed:
         self._caller.mended()
         stop.set()
         self._say("everything is mended; waiting for the last answers")
-        await asyncio.gather(*posting, *speaking, *acting)
+        await asyncio.gather(*posting, *speaking, *acting, closing)
 
     async def _agree(self, when: str) -> None:
         """Wait until nothing is on its way any more; then check every promise."""
@@ -176,13 +184,28 @@ class Seed:
         self._figures.converged_s = max(self._figures.converged_s, round(took_s, 2))
         found = await truth.read(self._target.database_url)
         verify.everything(self._ledger, found)
+        gathered.closed_ones_are_as_they_were(self._closed, found)
+        self._closed = found.digests
         verify.room_copies_equal(self._crowd.devices, self._ledger, found)
+        wording.devices_show_it(self._crowd.devices, self._ledger)
         await self._copies.compare(self._users)
         await self._metrics.scrape()
         counts = found.counts()
-        verify.metrics_are_within(self._metrics.total(), counts)
+        verify.metrics_are_within(self._metrics.total(), verify.most_counted(self._ledger, found))
         for name, count in counts.items():
             setattr(self._figures, name, count)
+        self._figures.gathered = sum(len(digest.ids) for digest in found.digests)
+        self._figures.translated = wording.told_by_template(self._ledger, found)
+        await self._audit()
+
+    async def _audit(self) -> None:
+        """Let the operator's own audit look, too."""
+        audited = await asyncio.to_thread(audit, self._target.database_url, _NAMED_FAULTS)
+        self._figures.audit_faults = audited.faults
+        if audited.faults:
+            named = some(f"{what} {fault}" for what, fault in audited.some)
+            msg = f"an audit finds {audited.faults} faults: {named}"
+            raise ViolationError(msg)
 
     async def _quiet_round(self) -> None:
         """Post without any fault: what metrics and database grow by must be the same."""
@@ -256,11 +279,12 @@ class Seed:
     async def _behind(self) -> str:
         """Return what is still on its way; empty where nothing is."""
         try:
+            await self._closer.hasten()
             waiting, heads, rooms = await truth.heads(self._target.database_url)
         except psycopg.OperationalError as error:
             return f"postgres: {error}"
         if waiting:
-            return f"in the outbox wait {', '.join(f'{rows} {priority}' for priority, rows in waiting.items())}"
+            return f"there wait {', '.join(f'{rows} {priority}' for priority, rows in waiting.items())}"
         behind = [
             f"{device.user} holds {device.replica.seq} of {heads.get(device.user, 0)}"
             + ("" if device.ready else " and is not connected")
@@ -299,6 +323,7 @@ class Seed:
         figures.actions = ledger.confirmed
         figures.unanswered_actions = ledger.unanswered
         figures.events = len(ledger.said)
+        figures.misfits = ledger.refused
         figures.cancelled = len(ledger.cancelled)
         figures.broadcasts = sum(bool(posted.topic) for posted in ledger.accepted.values())
         figures.frames = crowd.frames

@@ -13,17 +13,20 @@ from models.frames import dumps
 from models.states import Priority
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 _CONNECT_S = 5
 _NOTIFICATIONS = """
-SELECT id::text, priority, audience, idempotency_key AS key, deliver_at, expires_at FROM notification
+SELECT id::text, priority, audience, idempotency_key AS key, deliver_at, expires_at, created_at, type, title,
+       CASE WHEN texts IS NOT NULL THEN body END AS body, texts
+FROM notification
 """
 _DELIVERIES = """
 SELECT i.user_id AS "user", d.seq, d.notification_id::text AS id, d.delivered_at,
        d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL AS unread,
        d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL AS unseen,
-       d.deleted_at IS NOT NULL AS deleted
+       d.deleted_at IS NOT NULL AS deleted, d.locale
 FROM delivery d JOIN inbox i ON i.id = d.inbox_id ORDER BY i.user_id, d.seq
 """
 _CHANGES = """
@@ -40,6 +43,13 @@ SELECT topic, array_agg(user_id ORDER BY user_id COLLATE "C") AS users FROM topi
 """
 _EVENTS = "SELECT notification_id::text AS id, event, at FROM notification_event"
 _SUPPRESSED = 'SELECT notification_id::text AS id, user_id AS "user", rule FROM suppression'
+_DIGESTS = """
+SELECT d.id, d.user_id AS "user", d.type, d.key, d.closed_at, d.notification_id::text AS arrived, n.data,
+       ARRAY(SELECT position FROM digest_entry WHERE digest_id = d.id ORDER BY position) AS positions,
+       ARRAY(SELECT notification_id::text FROM digest_entry WHERE digest_id = d.id ORDER BY position) AS ids
+FROM digest d LEFT JOIN notification n ON n.id = d.notification_id
+"""
+_OPEN_DIGESTS = "SELECT count(*) AS open FROM digest WHERE closed_at IS NULL"
 _PARKED = "SELECT notification_id::text AS id, reason FROM parked"
 _OUTBOX = "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM expiry) AS waiting"
 _WAITING = """
@@ -57,6 +67,9 @@ class Notification:
     priority: str
     deliver_at: datetime | None = None
     expires_at: datetime | None = None
+    created_at: datetime | None = None
+    type: str = ""
+    said: Mapping[str | None, tuple[str, str]] = field(default_factory=dict)  # title and body by locale; None: others
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,7 @@ class Delivery:
     unread: bool
     unseen: bool
     deleted: bool = False
+    locale: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +123,23 @@ class Suppression:
     rule: str
 
 
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """One row of `digest`, with its entries, and the `data` of what it `arrived` as."""
+
+    id: int
+    user: str
+    type: str
+    key: str
+    closed_at: datetime | None
+    arrived: str | None
+    positions: tuple[int, ...]
+    ids: tuple[str, ...]
+    items: tuple[Mapping[str, Any], ...] = ()
+    count: int = 0
+    more: int = 0
+
+
 @dataclass(slots=True)
 class Room:
     """One row of `room`, with its events as clients see them, and the keys that they were said with."""
@@ -128,6 +159,7 @@ class Truth:
     inboxes: dict[str, Inbox] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     suppressions: list[Suppression] = field(default_factory=list)
+    digests: list[Digest] = field(default_factory=list)
     parked: dict[str, str] = field(default_factory=dict)
     outbox: int = 0
     rooms: dict[str, Room] = field(default_factory=dict)
@@ -139,8 +171,14 @@ class Truth:
 
     @property
     def dispatched(self) -> set[str]:
-        """The notifications that reached somebody, or would have if nobody had refused them."""
-        return {delivery.id for delivery in self.deliveries} | {each.id for each in self.suppressions}
+        """The notifications that reached somebody, or a digest, or would have if nobody had refused them."""
+        gathered = {each for digest in self.digests for each in digest.ids}
+        return gathered | {delivery.id for delivery in self.deliveries} | {each.id for each in self.suppressions}
+
+    @property
+    def arrived(self) -> set[str]:
+        """The notifications that digests became: nobody posted them."""
+        return {digest.arrived for digest in self.digests if digest.arrived is not None}
 
     @property
     def cancelled(self) -> set[str]:
@@ -150,10 +188,11 @@ class Truth:
     def counts(self) -> dict[str, int]:
         """Return what the metrics count."""
         return {
-            "accepted": len(self.notifications),
+            "accepted": len(self.notifications) - len(self.arrived),
             "dispatched": len(self.dispatched),
             "deliveries": len(self.deliveries),
             "expired": len(self.expired),
+            "digests": sum(digest.closed_at is not None for digest in self.digests),
         }
 
 
@@ -179,6 +218,7 @@ async def read(database_url: str) -> Truth:
             inboxes={row["user"]: Inbox(**row) for row in await rows(_INBOXES)},
             events=[Event(**row) for row in await rows(_EVENTS)],
             suppressions=[Suppression(**row) for row in await rows(_SUPPRESSED)],
+            digests=[_digest(row) for row in await rows(_DIGESTS)],
             parked={row["id"]: row["reason"] for row in await rows(_PARKED)},
             outbox=(await rows(_OUTBOX))[0]["waiting"],
             rooms=_rooms(await rows(_ROOMS)),
@@ -186,19 +226,27 @@ async def read(database_url: str) -> Truth:
 
 
 async def heads(database_url: str) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
-    """Return how many rows wait in the outbox, by priority, and the last number of each inbox and of each room.
+    """Return how much waits, by priority or in digests, and the last number of each inbox and of each room.
 
     Raises `psycopg.OperationalError`.
     """
     async with await connect(database_url) as database:
+        (digests,) = await (await database.execute(_OPEN_DIGESTS)).fetchall()  # first: one that closes waits after it
         waiting = await (await database.execute(_WAITING)).fetchall()
         inboxes = await (await database.execute(_INBOXES)).fetchall()
         rooms = await (await database.execute(_ROOM_HEADS)).fetchall()
         return (
-            {str(Priority.of_rank(row["priority"])): row["rows"] for row in waiting},
+            {str(Priority.of_rank(row["priority"])): row["rows"] for row in waiting}
+            | ({"in digests": digests["open"]} if digests["open"] else {}),
             {row["user"]: row["last_seq"] for row in inboxes},
             {row["room"]: row["last_seq"] for row in rooms},
         )
+
+
+def _digest(row: dict[str, Any]) -> Digest:
+    data = row.pop("data") or {}
+    row |= {"positions": tuple(row["positions"]), "ids": tuple(row["ids"])}
+    return Digest(**row, items=tuple(data.get("items", ())), count=data.get("count", 0), more=data.get("more", 0))
 
 
 def _rooms(rows: list[dict[str, Any]]) -> dict[str, Room]:
@@ -218,4 +266,15 @@ def _notification(row: dict[str, Any], topics: dict[str, tuple[str, ...]]) -> No
         users = topics[audience["topic"]]
     else:
         users = (audience["user"],) if "user" in audience else tuple(audience["users"])
-    return Notification(row["key"], users, str(Priority.of_rank(row["priority"])), row["deliver_at"], row["expires_at"])
+    said: dict[str | None, tuple[str, str]] = {None: (row["title"], row["body"] or "")}
+    said |= {locale: (text["title"], text["body"]) for locale, text in (row["texts"] or {}).items()}
+    return Notification(
+        row["key"],
+        users,
+        str(Priority.of_rank(row["priority"])),
+        row["deliver_at"],
+        row["expires_at"],
+        row["created_at"],
+        row["type"],
+        said,
+    )

@@ -9,8 +9,9 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from models.states import FOLDED
-from ops.prove.alarm import ViolationError, some
+from models.states import EXPIRED_IN_DIGEST, FOLDED
+from ops.prove import gathered, wording
+from ops.prove.alarm import ViolationError, none_of, some
 from ops.prove.ledger import MUTED
 from ops.prove.target import KEPT
 
@@ -30,6 +31,8 @@ def everything(ledger: Ledger, truth: Truth) -> None:
     what_was_accepted_is_there_and_nothing_else(ledger, truth)
     nothing_waits(truth)
     each_is_where_it_belongs_once(ledger, truth)
+    gathered.everything(ledger, truth)
+    wording.everything(ledger, truth)
     what_was_taken_back_is_gone(ledger, truth)
     times_were_kept(truth)
     numbers_have_no_gap(truth)
@@ -42,16 +45,19 @@ def everything(ledger: Ledger, truth: Truth) -> None:
 
 def what_was_accepted_is_there_and_nothing_else(ledger: Ledger, truth: Truth) -> None:
     """Check that each answer's id is a row as it was posted, and that each row was answered to somebody."""
-    _none(ledger.accepted.keys() - truth.notifications.keys(), "accepted, and not in the database")
-    _none(truth.notifications.keys() - ledger.accepted.keys(), "in the database, and accepted from nobody")
+    none_of(ledger.accepted.keys() - truth.notifications.keys(), "accepted, and not in the database")
+    none_of(
+        truth.notifications.keys() - ledger.accepted.keys() - truth.arrived, "in the database, and accepted from nobody"
+    )
     other = [
         notification_id
         for notification_id, posted in ledger.accepted.items()
         if ((row := truth.notifications[notification_id]).key or "") != posted.key
         or set(row.users) != set(posted.users)
         or row.priority != posted.priority
+        or (posted.registered and row.type != posted.registered)
     ]
-    _none(other, "stored otherwise than they were posted")
+    none_of(other, "stored otherwise than they were posted")
 
 
 def nothing_waits(truth: Truth) -> None:
@@ -59,15 +65,21 @@ def nothing_waits(truth: Truth) -> None:
     if truth.outbox:
         msg = f"{truth.outbox} rows still wait in the outbox"
         raise ViolationError(msg)
-    _none((f"{key} ({reason})" for key, reason in truth.parked.items()), "parked")
+    none_of((f"{key} ({reason})" for key, reason in truth.parked.items()), "parked")
 
 
 def each_is_where_it_belongs_once(ledger: Ledger, truth: Truth) -> None:
-    """Check that there is one delivery for each recipient and none for others, or one event that says it expired."""
+    """Check that there is one delivery for each recipient and none for others, or one event that says it expired.
+
+    A place in a digest is as good as a delivery.
+    """
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for delivery in truth.deliveries:
         found[delivery.id][delivery.user] += 1
-    _none(found.keys() - ledger.accepted.keys(), "delivered, and accepted from nobody")
+    for digest in truth.digests:
+        for gathered_id in digest.ids:
+            found[gathered_id][digest.user] += 1
+    none_of(found.keys() - ledger.accepted.keys() - truth.arrived, "delivered, and accepted from nobody")
     refused: dict[str, dict[str, str]] = defaultdict(dict)
     for each in truth.suppressions:
         refused[each.id][each.user] = each.rule
@@ -87,7 +99,13 @@ def _wrongly_refused(posted: Posted, found: Container[str], refused: Mapping[str
     if unheard := [user for user in posted.users if posted.is_refused_by(user, muting) and user in found]:
         return f"delivered to {some(unheard)}, who mute it"
     for user, rule in refused.items():
-        wanted = MUTES if posted.is_refused_by(user, muting) else FOLDED if posted.collapse_key else "anything"
+        wanted = "anything"
+        if posted.is_refused_by(user, muting):
+            wanted = MUTES
+        elif posted.gathers:
+            wanted = EXPIRED_IN_DIGEST if posted.may_expire else wanted
+        elif posted.collapse_key:
+            wanted = FOLDED
         if rule != wanted:
             return f"suppressed for {user} because {rule}, and not because of {wanted}"
     return ""
@@ -97,7 +115,7 @@ def _wrongly_delivered(posted: Posted, found: Counter[str], expired: int, never:
     if doubled := [user for user, times in found.items() if times > 1]:
         return f"delivered more than once to {some(doubled)}"
     if expired:
-        if posted.expires_at is None:
+        if not posted.may_expire:
             return "expired, though it never does"
         return "expired, and delivered all the same" if found else "expired twice" if expired > 1 else ""
     missing = {user for user in posted.users if user not in found and user not in refused}
@@ -112,14 +130,15 @@ def what_was_taken_back_is_gone(ledger: Ledger, truth: Truth) -> None:
     """Check that nobody has what has expired, and that whoever cancelled something was told the truth."""
     ended = {key for key, row in truth.notifications.items() if row.expires_at is not None}
     left = [each for each in truth.deliveries if not each.deleted]
-    _none((f"{each.id} with {each.user}" for each in left if each.id in ended), "expired, and still there")
-    _none(truth.cancelled ^ ledger.cancelled.keys(), "cancelled, and not answered so, or the other way")
+    none_of((f"{each.id} with {each.user}" for each in left if each.id in ended), "expired, and still there")
+    none_of(truth.cancelled ^ ledger.cancelled.keys(), "cancelled, and not answered so, or the other way")
     reached = Counter(each.id for each in truth.deliveries)
+    reached.update(each for digest in truth.digests for each in digest.ids)
     deleted = Counter(each.id for each in truth.deliveries if each.deleted)
     for key, told in ledger.cancelled.items():
         if told.recalled + told.already_read != reached[key] or told.recalled > deleted[key]:
-            found = f"{reached[key]} deliveries, {deleted[key]} of them deleted"
-            msg = f"cancelling {key} was answered {told}; it has {found}"
+            found = f"reached {reached[key]}, and was deleted by {deleted[key]}"
+            msg = f"cancelling {key} was answered {told}; it {found}"
             raise ViolationError(msg)
 
 
@@ -157,7 +176,7 @@ def numbers_have_no_gap(truth: Truth) -> None:
                 f"missing {some(missing)}, doubled {some(doubled)}"
             )
             raise ViolationError(msg)
-    _none(numbers.keys() - truth.inboxes.keys(), "users with entries and without an inbox")
+    none_of(numbers.keys() - truth.inboxes.keys(), "users with entries and without an inbox")
 
 
 def order_was_kept(ledger: Ledger, truth: Truth) -> None:
@@ -167,8 +186,8 @@ def order_was_kept(ledger: Ledger, truth: Truth) -> None:
     """
     streams: dict[tuple[str, int, str], list[tuple[int, int]]] = defaultdict(list)
     for delivery in truth.deliveries:
-        posted = ledger.accepted[delivery.id]
-        if posted.deliver_at is None:
+        posted = ledger.accepted.get(delivery.id)  # none of a digest: `gathered` looks at those
+        if posted is not None and posted.deliver_at is None:
             streams[delivery.user, posted.poster, posted.priority].append((delivery.seq, posted.nth))
     for (user, poster, priority), stream in streams.items():
         for (seq, nth), (next_seq, next_nth) in pairwise(sorted(stream)):
@@ -195,13 +214,14 @@ def counters_are_right(truth: Truth) -> None:
 
 def books_balance(truth: Truth) -> None:
     """Check that what was accepted is what was dispatched, cancelled, expired, or parked."""
-    counts = truth.counts()
-    reached = truth.dispatched | {event.id for event in truth.expired}
-    cancelled = len(truth.cancelled - reached)
-    parts = (counts["dispatched"], cancelled, counts["expired"], len(truth.parked))
-    if counts["accepted"] != sum(parts):
+    accepted = truth.counts()["accepted"]
+    dispatched = truth.dispatched - truth.arrived
+    expired = {event.id for event in truth.expired} - truth.arrived
+    cancelled = truth.cancelled - dispatched - expired
+    parts = [len(each) for each in (dispatched, cancelled, expired, truth.parked)]
+    if accepted != sum(parts):
         msg = (
-            f"{counts['accepted']} accepted are not {parts[0]} dispatched + {parts[1]} cancelled + "
+            f"{accepted} accepted are not {parts[0]} dispatched + {parts[1]} cancelled + "
             f"{parts[2]} expired + {parts[3]} parked"
         )
         raise ViolationError(msg)
@@ -233,8 +253,8 @@ def what_was_said_is_in_its_room_once_and_in_order(ledger: Ledger, truth: Truth)
     }
     said = {place: each.key for place, each in ledger.said.items()}
     due = {(name, seq): key for (name, seq), key in said.items() if seq >= first.get(name, 1)}
-    _none((f"{key} as {seq} of {name}" for (name, seq), key in due.items() - held.items()), "said, and not there")
-    _none(
+    none_of((f"{key} as {seq} of {name}" for (name, seq), key in due.items() - held.items()), "said, and not there")
+    none_of(
         (f"{key} as {seq} of {name}" for (name, seq), key in held.items() - said.items()), "there, and said by nobody"
     )
     last: dict[tuple[str, int], int] = {}
@@ -263,6 +283,13 @@ def room_copies_equal(devices: Iterable[Device], ledger: Ledger, truth: Truth) -
                 raise ViolationError(msg)
 
 
+def most_counted(ledger: Ledger, truth: Truth) -> dict[str, int]:
+    """Return what the metrics may count at most: what was taken out of a digest was dispatched, and left no trace."""
+    counts = truth.counts()
+    gone = {key for key in ledger.cancelled if ledger.accepted[key].gathers} - truth.dispatched
+    return {**counts, "dispatched": counts["dispatched"] + len(gone)}
+
+
 def metrics_are_within(metrics: Mapping[str, float], truth: Mapping[str, int]) -> None:
     """Check that no counter, summed over all processes that ever lived, says more than the database."""
     for name, counted in metrics.items():
@@ -276,13 +303,6 @@ def deltas_are_equal(metrics: Mapping[str, float], truth: Mapping[str, int]) -> 
     differing = {name: (counted, truth[name]) for name, counted in metrics.items() if counted != truth[name]}
     for name, (counted, held) in differing.items():
         msg = f"in the quiet round the metrics counted {counted:.0f} {name}, and the database {held}"
-        raise ViolationError(msg)
-
-
-def _none(wrong: Iterable[str], what: str) -> None:
-    found = sorted(wrong)
-    if found:
-        msg = f"{len(found)} {what}: {some(found)}"
         raise ViolationError(msg)
 
 

@@ -36,7 +36,7 @@ from ops.prove.faults import Faults
 from ops.prove.following import Following
 from ops.prove.fresh import Fresh, copy_equals, counts_are_right, list_is_right
 from ops.prove.leaks import Level, Measure, growth_mb, left_over
-from ops.prove.ledger import Acted, Cancelled, Ledger, Posted
+from ops.prove.ledger import BRIEF, GATHERED, WORDED, Acted, Cancelled, Ledger, Posted
 from ops.prove.metrics import counters_in, mended_in
 from ops.prove.plan import Kind, plan
 from ops.prove.replica import Replica
@@ -346,10 +346,10 @@ def forget_an_action(ledger: Ledger, truth: Truth) -> None:
         (suppress_what_was_delivered, "n2 of k2: delivered to bob, and suppressed"),
         (suppress_for_no_reason, "n2 of k2: suppressed for bob because a newer one .* and not because of anything"),
         (keep_what_expired, "1 expired, and still there: n4 with bob"),
-        (keep_what_was_recalled, "cancelling n5 .* 1 deliveries, 0 of them deleted"),
+        (keep_what_was_recalled, "cancelling n5 .* reached 1, and was deleted by 0"),
         (deliver_what_was_cancelled, "n6 of k6: not delivered to bob, and cancelled for 2"),
         (cancel_and_answer_nobody, "cancelled, and not answered so, or the other way: n1"),
-        (tell_other_numbers, "cancelling n5 .* it has 1 deliveries"),
+        (tell_other_numbers, "cancelling n5 .* it reached 1"),
         (expire_twice, "expired twice"),
         (expire_what_never_does, "expired, though it never does"),
         (deliver_too_late, "after it expired"),
@@ -415,9 +415,9 @@ bellhop_notifications_accepted_total{priority="low"} 2.0
     text += 'bellhop_repairs_total{node="a",reason="gap"} 2.0\nbellhop_repairs_total{node="a",reason="slow"} 1.0\n'
     assert mended_in(text) == {"repairs": Counter(gap=2, slow=1), "drops": Counter()}
     counted = counters_in(text)
-    assert counted == {"accepted": 2.0, "dispatched": 0.0, "deliveries": 3.0, "expired": 0.0}
+    assert counted == {"accepted": 2.0, "dispatched": 0.0, "deliveries": 3.0, "expired": 0.0, "digests": 0.0}
     truth = kept()[1].counts()
-    assert truth == {"accepted": 6, "dispatched": 4, "deliveries": 5, "expired": 1}
+    assert truth == {"accepted": 6, "dispatched": 4, "deliveries": 5, "expired": 1, "digests": 0}
     verify.metrics_are_within(counted, truth)
     with pytest.raises(ViolationError, match="count 6 deliveries; the database holds 5"):
         verify.metrics_are_within({**counted, "deliveries": 6.0}, truth)
@@ -551,7 +551,13 @@ def accept(body: dict[str, Any], key: str) -> web.Response:
     if "notifications" in body:
         results = [{"status": "accepted", "id": f"of {item['idempotency_key']}"} for item in body["notifications"]]
         return web.json_response({"results": results}, status=202)
+    if body["type"] == BRIEF and not isinstance(body["data"]["nth"], int):
+        return web.json_response({"code": "validation_failed"}, status=422)
     return web.json_response({"id": f"of {key}"}, status=202, headers={"idempotent-replayed": "true"})
+
+
+def accept_all(_body: dict[str, Any], key: str) -> web.Response:
+    return web.json_response({"id": f"of {key}"}, status=202)
 
 
 async def take_back(_: web.Request) -> web.Response:
@@ -596,7 +602,7 @@ async def test_a_poster_numbers_what_it_posts_until_it_is_told_to_stop() -> None
     async with api(accept) as (url, _), posting(url) as (poster, ledger, _):
         running = asyncio.create_task(poster.post_at(2_000, {}, stop))
         async with asyncio.timeout(20):
-            while len(ledger.accepted) < 100 or not ledger.cancelled:  # noqa: ASYNC110  # nobody signals that there are enough
+            while len(ledger.accepted) < 100 or not ledger.cancelled or not ledger.refused:  # noqa: ASYNC110  # nobody signals that there are enough
                 await asyncio.sleep(0.01)
         stop.set()
         await running
@@ -606,6 +612,7 @@ async def test_a_poster_numbers_what_it_posts_until_it_is_told_to_stop() -> None
     assert any(len(each.users) > 1 for each in posted)
     assert any(each.expires_at for each in posted)
     assert any(each.deliver_at for each in posted)
+    assert {each.registered for each in posted} == {"", WORDED, BRIEF, GATHERED}
     assert ledger.cancelled.keys() <= ledger.accepted.keys()
     assert ledger.cancelled
 
@@ -626,6 +633,13 @@ async def test_a_refusal_is_a_violation(answer: Any, *, bulk: bool, said: str) -
     async with api(answer) as (url, _), posting(url) as (poster, _, _):
         with pytest.raises(ViolationError, match=said):
             await (poster.bulk([poster.draw()], {}) if bulk else poster.single(poster.draw(), {}))
+
+
+async def test_a_misfit_that_is_accepted_is_a_violation() -> None:
+    async with api(accept_all) as (url, _), posting(url) as (poster, ledger, _):
+        with pytest.raises(ViolationError, match="a misfit of poster 0 was answered 202"):
+            await poster.misfit({})
+    assert ledger.refused == 0
 
 
 async def test_no_answer_long_after_everything_was_mended_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -787,9 +801,11 @@ def test_a_short_run_with_real_faults_keeps_every_promise(tmp_path: Path) -> Non
     assert set(line["faults"]) == set(kinds.split(","))
     for name in ("accepted", "dispatched", "deliveries", "expired", "actions", "frames", "reconnects"):
         assert line[name] > 0, name
-    for name in ("events", "presence_changes"):
+    for name in ("events", "presence_changes", "digests", "gathered", "translated", "misfits"):
         assert line[name] > 0, name
-    assert 0 <= line["accepted"] - line["dispatched"] - line["expired"] <= line["cancelled"]
+    assert line["audit_faults"] == 0
+    left = line["accepted"] + line["digests"] - line["dispatched"] - line["expired"]
+    assert 0 <= left <= line["cancelled"] + line["digests"]
     assert line["complaints"] == {}
     assert "every promise was kept" in errors
     assert "longest time to converge" in errors
