@@ -10,6 +10,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from models.retention import KeptItems
 from models.settings import Settings
 from tests.conftest import SECRET, as_user, notification
 from tests.crash_points.engine import PATIENCE_S, Engine, Process
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ops.embedded import Servers
 
 _DATABASE = "crash_points"
+RETAINED, KEPT = "retained", 20  # the domain of which only so many items are kept: more than others are sent
 
 
 @pytest.fixture(scope="package")
@@ -42,6 +44,10 @@ async def engine(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> 
             flower_port=0,
             socket_nodes=2,
             head_check_interval_s=0.5,
+            dispatch_batch=50,  # and so a broadcast reaches 500 at once
+            trim_interval_s=1,
+            retention_round_s=0.2,
+            inbox_retention={"*": KeptItems(), f"{RETAINED}.*": KeptItems(items=KEPT)},
         )
         running = Engine(settings, directory)
         try:
@@ -58,6 +64,14 @@ async def _whole(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     if "engine" in request.fixturenames:
         running: Engine = request.getfixturevalue("engine")
         await running.heal()
+
+
+@pytest.fixture(scope="module")
+async def every_death_is_noticed(engine: Engine) -> AsyncIterator[None]:
+    """See that a worker's pool is whole in the end, and that Celery said who was killed."""
+    before = len(engine.worker.children)
+    yield
+    await engine.worker.replaced_its_victims(before)
 
 
 class Backend:
@@ -81,6 +95,17 @@ class Backend:
         items = [notification(user, data={"nth": nth}) for nth in range(each) for user in users]
         response = await self._client.post("/v1/notifications/bulk", json={"notifications": items})
         assert response.json()["accepted"] == len(items), response.text
+
+    async def call(self, method: str, path: str, **body: Any) -> httpx.Response:
+        """Call anything, once."""
+        return await self._client.request(method, path, json=body or None)
+
+    async def done(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+        """Call what must succeed."""
+        response = await self.call(method, path, **body)
+        assert response.is_success, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
 
     async def fresh_read(self, user: str) -> list[dict[str, Any]]:
         """Return what a device that knows nothing gets."""

@@ -6,6 +6,7 @@ A process that died stays dead until the test starts it again, so that a test se
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -175,6 +176,12 @@ class Engine:
             "BELLHOP_REDIS_URL": settings.redis_url,
             "BELLHOP_SECRET_KEY": SECRET,
             "BELLHOP_HEAD_CHECK_INTERVAL_S": str(settings.head_check_interval_s),
+            "BELLHOP_DISPATCH_BATCH": str(settings.dispatch_batch),
+            "BELLHOP_TRIM_INTERVAL_S": str(settings.trim_interval_s),
+            "BELLHOP_RETENTION_ROUND_S": str(settings.retention_round_s),
+            "BELLHOP_INBOX_RETENTION": json.dumps(
+                {pattern: kept.model_dump() for pattern, kept in settings.inbox_retention.items()}
+            ),
         }
         specs = stack(settings, Ports.choose(settings), directory)
         self._processes = {

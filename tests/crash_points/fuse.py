@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -22,17 +23,17 @@ class Fuse:
         self._armed = directory / f"{name}.armed"
         self._lit = directory / f"{name}.lit"
         self._fired = directory / f"{name}.fired"
-        self._passed = 0
+        self._passes = f"{name}.pass-"
 
     # --- in the test -----------------------------------------------------------------------------------------
 
     def arm(self, *, passing: int = 0) -> None:
-        """Crash at the step, after it was reached `passing` times without a crash."""
-        for old in (self._lit, self._fired):
+        """Crash at the step, after it was reached `passing` times, by whichever processes, without a crash."""
+        for old in (self._lit, self._fired, *self._left_to_pass()):
             old.unlink(missing_ok=True)
-        written = self._armed.with_suffix(".new")
-        written.write_text(str(passing))
-        written.rename(self._armed)
+        for nth in range(passing):
+            self._armed.with_name(f"{self._passes}{nth}").touch()
+        self._armed.touch()
 
     def disarm(self) -> None:
         """Crash no more, where it has not."""
@@ -47,15 +48,20 @@ class Fuse:
 
     def lit(self) -> bool:
         """Return whether the process is to die at this step, now."""
-        try:
-            passing = int(self._armed.read_text())
-            if self._passed < passing:
-                self._passed += 1
+        if not self._armed.exists():
+            return False
+        for each in self._left_to_pass():
+            with suppress(FileNotFoundError):  # another process was quicker
+                each.unlink()
                 return False
+        try:
             self._armed.rename(self._lit)
-        except FileNotFoundError:  # not armed, or another process was quicker
+        except FileNotFoundError:
             return False
         return True
+
+    def _left_to_pass(self) -> list[Path]:
+        return list(self._armed.parent.glob(f"{self._passes}*"))
 
     def die(self, **seen: Any) -> NoReturn:
         """Write what was seen, and be gone."""

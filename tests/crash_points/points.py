@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
     from tests.crash_points.fuse import Fuse
 
@@ -103,6 +103,19 @@ def before_commit(function: Function, fuse: Fuse) -> Function:
     return transaction
 
 
+def before_a_workers_commit(function: Function, fuse: Fuse) -> Function:
+    """Do the same where nothing is awaited."""
+
+    @contextmanager
+    def transaction(*args: Any, **named: Any) -> Iterator[Any]:
+        with function(*args, **named) as connection:
+            yield connection
+            if fuse.lit():
+                fuse.die()
+
+    return transaction
+
+
 def between_publishes(function: Function, fuse: Fuse) -> Function:
     """Die when the first of several nodes was told: a pipeline is a stream of bytes, and may end anywhere."""
 
@@ -143,6 +156,14 @@ WORKER = {
     "half published": Point("models.push:Router.route", between_publishes),
     "published": Point("workers.tasks:_after_commit", after),
     "idle": Point("workers.watch:Watch.lower", before),
+    "withdrawn": Point("workers.dispatch:withdraw_next", after),
+    "gathered": Point("workers.fan_out:FanningOut._gather", after),
+    "digest read": Point("models.digest_closing:compose", after),
+    "digest closed": Point("models.digest_closing:transaction", before_a_workers_commit),
+    "digest committed": Point("workers.tasks:close_due", after),
+    "retired": Point("workers.retain:transaction", before_a_workers_commit),
+    "retired and untold": Point("workers.retain:change_push", before),
+    "retired and told": Point("workers.retain:_retire", after),
 }
 
 API = {
@@ -151,6 +172,14 @@ API = {
     "hinted": Point("api.ingest:Ingest.accept", after),
     "event not inserted": Point("api.room_events:RoomEvents._insert", before),
     "event inserted": Point("models.push_queue:PushQueue.put", before),
+    "recalling": Point("api.cancellations:_withdraw", after),
+    "recalled": Point("models.push_queue:PushQueue.put", before),
+    "closing": Point("models.digest_closing:_written", after),
+    "closed": Point("models.digest_closing:Digests.close", after),
+    "waiting forgotten": Point("models.erasure:_Erasure._forget_what_waits", after),
+    "digests erased": Point("models.erasure:_Erasure._some_digests", after),
+    "numbers erased": Point("models.erasure:_Erasure._lowest_numbers", after),
+    "inbox erased": Point("models.erasure:_Erasure._erase_inbox", after),
 }
 
 SOCKET = {

@@ -36,7 +36,12 @@ def test_of_all_that_reach_an_armed_point_one_dies(tmp_path: Path) -> None:
     test.arm()
     assert [one.lit(), another.lit(), one.lit()] == [True, False, False]
     test.arm(passing=2)
-    assert [one.lit(), one.lit(), one.lit(), one.lit()] == [False, False, True, False]
+    assert [one.lit(), another.lit(), one.lit(), another.lit()] == [False, False, True, False]
+    test.arm(passing=1)
+    test.disarm()
+    assert not one.lit()
+    test.arm()
+    assert one.lit(), "what an earlier one let pass counts no more"
 
 
 def test_it_dies_by_the_signal_that_cannot_be_caught_and_says_what_it_saw(tmp_path: Path) -> None:

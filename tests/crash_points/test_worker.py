@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from tests.crash_points.conftest import Backend, Client
     from tests.crash_points.engine import Engine
     from tests.crash_points.truth import Truth
 
 EACH = 12
+pytestmark = pytest.mark.usefixtures("every_death_is_noticed")
 
 
 class Scene:
@@ -43,13 +44,6 @@ class Scene:
         self.deliveries = self._truth.deliveries([ada, bob])
         assert len(self.deliveries) == 2 * EACH
         return seen
-
-
-@pytest.fixture(scope="module", autouse=True)
-async def _every_death_is_noticed(engine: Engine) -> AsyncIterator[None]:
-    before = len(engine.worker.children)
-    yield
-    await engine.worker.replaced_its_victims(before)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import dict_row
 
+from models.audit import audit
 from tests.socket_server.conftest import eventually
 
 if TYPE_CHECKING:
@@ -31,15 +32,38 @@ CROSS JOIN LATERAL (
 ) c
 WHERE (i.unread, i.unseen) <> (c.unread, c.unseen)
 """
+# A place in a digest is as good as a delivery. What was cancelled before it reached everybody is counted by its test.
 NOT_DELIVERED_ONCE_TO_EACH = """
-SELECT n.id, n.audience, d.users
+SELECT n.id, n.audience, cardinality(d.users) AS reached, cardinality(a.users) AS meant
 FROM notification n
 CROSS JOIN LATERAL (
-    SELECT coalesce(array_agg(i.user_id ORDER BY i.user_id), '{}') AS users
-    FROM delivery d JOIN inbox i ON i.id = d.inbox_id AND i.tenant = n.tenant WHERE d.notification_id = n.id
+    SELECT coalesce(array_agg(r.user_id ORDER BY r.user_id), '{}') AS users
+    FROM (
+        SELECT i.user_id FROM delivery d JOIN inbox i ON i.id = d.inbox_id AND i.tenant = n.tenant
+        WHERE d.notification_id = n.id
+        UNION ALL
+        SELECT g.user_id FROM digest_entry e JOIN digest g ON g.id = e.digest_id WHERE e.notification_id = n.id
+    ) r
 ) d
-WHERE d.users <> CASE WHEN n.audience ? 'user' THEN ARRAY[n.audience ->> 'user']
-                      ELSE ARRAY(SELECT jsonb_array_elements_text(n.audience -> 'users') ORDER BY 1) END
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN n.audience ? 'user' THEN ARRAY[n.audience ->> 'user']
+                WHEN n.audience ? 'topic' THEN ARRAY(
+                    SELECT user_id FROM topic_subscription s
+                    WHERE s.tenant = n.tenant AND s.topic = n.audience ->> 'topic' ORDER BY 1)
+                ELSE ARRAY(SELECT jsonb_array_elements_text(n.audience -> 'users') ORDER BY 1) END AS users
+) a
+WHERE d.users <> a.users
+  AND NOT EXISTS (SELECT 1 FROM withdrawal w WHERE w.notification_id = n.id AND w.cancelled > 0)
+"""
+NOT_LISTED_AS_GATHERED = """
+SELECT g.id, g.user_id, e.ids, n.data
+FROM digest g
+LEFT JOIN notification n ON n.id = g.notification_id
+CROSS JOIN LATERAL (
+    SELECT coalesce(jsonb_agg(notification_id ORDER BY position), '[]') AS ids FROM digest_entry WHERE digest_id = g.id
+) e
+WHERE g.closed_at IS NOT NULL
+  AND e.ids <> coalesce(jsonb_path_query_array(n.data::jsonb, '$.items[*].id'), '[]')
 """
 DISPATCHED_IN_ANOTHER_ORDER = """
 SELECT user_id, ids FROM (
@@ -54,6 +78,7 @@ WRONG = {
     "numbers have gaps": NUMBERS_WITH_GAPS,
     "counters are not COUNT(*)": COUNTERS_THAT_ARE_WRONG,
     "not delivered exactly once to each of its users": NOT_DELIVERED_ONCE_TO_EACH,
+    "a digest does not list what is in it": NOT_LISTED_AS_GATHERED,
     "not in the order in which it was accepted": DISPATCHED_IN_ANOTHER_ORDER,
     "still in the outbox": "SELECT * FROM outbox",
     "parked": "SELECT * FROM parked",
@@ -75,6 +100,8 @@ class Truth:
         await eventually(lambda: not self.rows("SELECT 1 FROM outbox LIMIT 1"), 40)
         assert {what: rows for what, statement in WRONG.items() if (rows := self.rows(statement))} == {}
 
+        assert audit(self._database_url, 10).some == ()
+
     def deliveries(self, users: Iterable[str]) -> list[dict[str, Any]]:
         """Return the deliveries of these users, with the unix time `at` which their transactions began."""
         statement = """
@@ -90,6 +117,15 @@ class Truth:
             FROM inbox_change c JOIN inbox i ON i.id = c.inbox_id WHERE i.user_id = %s ORDER BY 1
         """
         return self.rows(statement, user)
+
+    def head(self, user: str) -> int:
+        """Return the last number of a user's inbox."""
+        return sum(row["last_seq"] for row in self.rows("SELECT last_seq FROM inbox WHERE user_id = %s", user))
+
+    def run(self, statement: str, *parameters: Any) -> None:
+        """Change something, as time or an operator would."""
+        with psycopg.connect(self._database_url, autocommit=True) as connection:
+            connection.execute(statement, parameters or None)
 
     def notifications(self, key: str) -> list[dict[str, Any]]:
         """Return the notifications that were sent with an idempotency key."""
