@@ -7,7 +7,7 @@ and socket server (asyncio) drive the same code. Everything here may fail or get
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -18,7 +18,7 @@ from models.frames import arrival, change, event_packet, inbox_frame
 from models.states import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     import redis
     import redis.asyncio
@@ -46,6 +46,7 @@ class Push:
     packet: bytes
     priority: int = NO_PRIORITY
     accepted_at: float = 0.0  # unix time at which the oldest entry in it was committed
+    inbox_id: int = 0  # of arrivals, to note where they went; it is not sent
 
 
 class Pushable(Protocol):
@@ -75,6 +76,13 @@ class Pushable(Protocol):
     def accepted_at(self) -> float:
         """As in `Push`."""
 
+    @property
+    def inbox_id(self) -> int:
+        """As in `Push`."""
+
+
+Told = Mapping[str, "Sequence[Pushable]"]  # the nodes that were told, and what of
+
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
@@ -88,12 +96,13 @@ class Broadcast:
 class BroadcastPush:
     """One user's share of a broadcast: its packet is written when it is asked for, which for most it never is."""
 
-    __slots__ = ("_broadcast", "_unread", "_unseen", "first", "key")
+    __slots__ = ("_broadcast", "_unread", "_unseen", "first", "inbox_id", "key")
 
     def __init__(  # one of thousands: no time for anything but the fields
-        self, key: str, seq: int, unread: int, unseen: int, broadcast: Broadcast
+        self, key: str, inbox_id: int, seq: int, unread: int, unseen: int, broadcast: Broadcast
     ) -> None:
         self.key = key
+        self.inbox_id = inbox_id
         self.first = seq
         self._unread = unread
         self._unseen = unseen
@@ -121,9 +130,11 @@ class BroadcastPush:
         return event_packet("inbox", inbox_frame(self.first, self.first, told, self._unread, self._unseen))
 
 
-def inbox_push(key: str, first: int, last: int, payload: bytes, priority: int, accepted_at: float) -> Push:
+def inbox_push(
+    key: str, first: int, last: int, payload: bytes, priority: int, accepted_at: float, *, inbox_id: int = 0
+) -> Push:
     """Return the push of an `inbox` frame."""
-    return Push(key, first, last, event_packet("inbox", payload), priority, accepted_at)
+    return Push(key, first, last, event_packet("inbox", payload), priority, accepted_at, inbox_id)
 
 
 def change_push(key: str, row: Mapping[str, Any], priority: int = NO_PRIORITY) -> Push:
@@ -182,13 +193,13 @@ class Router:
 
     def route(
         self, pushes: Sequence[Pushable], now: float, answers_for: AnswersFor = nowhere
-    ) -> Generator[list[Command], list[Any], tuple[str, ...]]:
-        """Yield Redis commands, receive their results. Returns the nodes that were told.
+    ) -> Generator[list[Command], list[Any], Told]:
+        """Yield Redis commands, receive their results. Returns the nodes that were told, and what of.
 
         Nodes that nobody listens for are not addressed again.
         """
         if not pushes:
-            return ()
+            return {}
         keys = [push.key for push in pushes]
         known = self._known  # others may route, and learn of other nodes, whenever this one waits for an answer
         alive, *flags = yield [
@@ -205,7 +216,7 @@ class Router:
             if (mine := [push for push, flag in zip(pushes, held[name], strict=True) if flag])
         }
         if not told:
-            return ()
+            return told
         heard = yield [
             ("PUBLISH", _channel(name, mine), encode(mine, answers_for(name, len(mine)))) for name, mine in told.items()
         ]
@@ -216,7 +227,7 @@ class Router:
                 ("ZREM", redis_keys.NODES, *gone),
                 *[("ZADD", redis_keys.DEPARTED, "NX", f"{now:.3f}", name) for name in gone],
             ]
-        return tuple(name for name in told if name not in gone)
+        return {name: mine for name, mine in told.items() if name not in gone}
 
 
 def _channel(node: str, pushes: Sequence[Pushable]) -> str:
@@ -235,8 +246,8 @@ class BlockingPublisher:
         self._client = client
         self._router = Router()
 
-    def publish(self, pushes: Sequence[Pushable], answers_for: AnswersFor = nowhere) -> tuple[str, ...]:
-        """Tell the nodes, and return which were told. Raises `redis.RedisError`."""
+    def publish(self, pushes: Sequence[Pushable], answers_for: AnswersFor = nowhere) -> Told:
+        """Tell the nodes, and return which were told, and what of. Raises `redis.RedisError`."""
         steps = self._router.route(pushes, time.time(), answers_for)
         try:
             commands = next(steps)
@@ -246,7 +257,7 @@ class BlockingPublisher:
                     pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
                 commands = steps.send(pipeline.execute())
         except StopIteration as done:
-            return cast("tuple[str, ...]", done.value)
+            return cast("Told", done.value)
 
 
 class Publisher:
@@ -256,8 +267,8 @@ class Publisher:
         self._client = client
         self._router = Router()
 
-    async def publish(self, pushes: Sequence[Pushable]) -> tuple[str, ...]:
-        """Tell the nodes, and return which were told. Raises `redis.RedisError`."""
+    async def publish(self, pushes: Sequence[Pushable]) -> Told:
+        """Tell the nodes, and return which were told, and what of. Raises `redis.RedisError`."""
         steps = self._router.route(pushes, time.time())
         try:
             commands = next(steps)
@@ -267,4 +278,4 @@ class Publisher:
                     pipeline.execute_command(*command)
                 commands = steps.send(await pipeline.execute())
         except StopIteration as done:
-            return cast("tuple[str, ...]", done.value)
+            return cast("Told", done.value)

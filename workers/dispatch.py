@@ -30,6 +30,7 @@ from workers.withdraw import withdraw_next
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from models.push import Pushable
     from models.states import Cause, Priority
@@ -42,8 +43,13 @@ _MOST_DOUBLINGS = 6
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction did. `full` says that it left something that is due, as far as it could see."""
+    """What one transaction did. `full` says that it left something that is due, as far as it could see.
 
+    `dispatched_at` is the time of the transaction, which its deliveries have; `broadcast`, what all of them are of.
+    """
+
+    dispatched_at: datetime | None = None
+    broadcast: str | None = None
     claimed: int = 0
     full: bool = False
     pushes: list[Pushable] = field(default_factory=list)
@@ -80,6 +86,7 @@ def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batc
         plan = plan_batch(claimed, priority, _preferences(connection, priority, claimed))
         boxes = _write(connection, priority, plan)
     return Batch(
+        dispatched_at=claimed[0]["now"],
         claimed=len(plan.positions),
         full=len(claimed) == limit or len(plan.positions) < len(claimed),
         pushes=[*plan.pushes(boxes.fetchall(), priority)],
@@ -103,6 +110,7 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
         connection.execute(sql.WAIT_LITTLE_FOR_LOCKS)
         if claimed and (alone := _alone_or_retry(connection, priority, claimed[0], limit=limit, attempts=attempts)):
             return alone
+        done.dispatched_at = claimed[0]["now"] if claimed else None
         preferences = _preferences(connection, priority, claimed)
         for row in itertools.takewhile(lambda row: not is_alone(row), claimed):
             if done.delivered + done.gathered >= MOST_DELIVERIES:
@@ -202,6 +210,8 @@ def _fan_out(connection: Connection, priority: Priority, row: dict[str, Any], au
     """Deliver a broadcast to the next users."""
     told = FanningOut(connection, priority, row, audience).next(limit)
     return Batch(
+        dispatched_at=row["now"],
+        broadcast=row["id"],
         claimed=1,
         full=True,
         pushes=told.pushes,

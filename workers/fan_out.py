@@ -133,7 +133,7 @@ class FanningOut:
 
     def _pushes(
         self,
-        boxes: Sequence[tuple[str, int, int, int]],
+        boxes: Sequence[tuple[str, int, int, int, int]],
         wishes: _Wishes,
         changes: Mapping[Box, Mapping[str, Any]],
         collapsed: Mapping[str, int],
@@ -142,7 +142,7 @@ class FanningOut:
         tenant, priority, due_at = self._row["tenant"], self._priority.rank, self._row["due_at"].timestamp()
         wordings: dict[tuple[str | None, bool, int], Broadcast] = {}
         pushes: list[Pushable] = []
-        for user, seq, unread, unseen in boxes:
+        for user, inbox_id, seq, unread, unseen in boxes:
             told = (wishes.locales.get(user), user in wishes.silent, collapsed.get(user, 0))
             broadcast = wordings.get(told)
             if broadcast is None:
@@ -152,7 +152,7 @@ class FanningOut:
             if change := changes.get((tenant, user)) if changes else None:
                 entries = [frames.change(change), frames.arrival(seq, broadcast.tail)]
                 payload = frames.inbox_frame(change["seq"], seq, entries, unread, unseen)
-                pushes.append(inbox_push(key, change["seq"], seq, payload, priority, due_at))
+                pushes.append(inbox_push(key, change["seq"], seq, payload, priority, due_at, inbox_id=inbox_id))
             else:
-                pushes.append(BroadcastPush(key, seq, unread, unseen, broadcast))
+                pushes.append(BroadcastPush(key, inbox_id, seq, unread, unseen, broadcast))
         return pushes

@@ -133,7 +133,8 @@ class Plan:
             told.insert(0, frames.change(change))
         payload = frames.inbox_frame(first, last, told, box["unread"], box["unseen"])
         accepted_at = entries[0].row["due_at"].timestamp()
-        return inbox_push(user_key(box["tenant"], box["user_id"]), first, last, payload, priority.rank, accepted_at)
+        key = user_key(box["tenant"], box["user_id"])
+        return inbox_push(key, first, last, payload, priority.rank, accepted_at, inbox_id=box["id"])
 
 
 def plan_batch(claimed: Sequence[dict[str, Any]], priority: Priority, preferences: Mapping[Box, Preferences]) -> Plan:

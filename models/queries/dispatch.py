@@ -68,7 +68,7 @@ WITH input AS MATERIALIZED (
 ), done AS (
     DELETE FROM outbox WHERE position = ANY(%(positions)s)
 )
-SELECT tenant, user_id, last_seq, unread, unseen FROM bumped
+SELECT id, tenant, user_id, last_seq, unread, unseen FROM bumped
 """
 
 _SUBSCRIBED = """
@@ -161,7 +161,7 @@ WITH chosen AS MATERIALIZED ({_chosen(limit, everyone=everyone, named=named)}
     FROM bumped
 {advance(limit, "bumped")}
 SELECT (SELECT done FROM progress) AS done, (SELECT count(*) FROM muted JOIN chosen USING (user_id)) AS suppressed,
-       coalesce(json_agg(json_build_array(user_id, last_seq, unread, unseen)), '[]')::text AS boxes
+       coalesce(json_agg(json_build_array(user_id, id, last_seq, unread, unseen)), '[]')::text AS boxes
 FROM bumped
 """
 
