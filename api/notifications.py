@@ -29,7 +29,9 @@ from models.errors import (
 from models.fields import MAX_BULK_BYTES, MAX_BULK_ITEMS
 from models.frames import dumps
 from models.queries import ingest as sql
+from models.queries import pushes as push_sql
 from models.states import NotificationStatus, Priority, Scope
+from models.told import Row, events_for_all, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +164,20 @@ async def look(notification_id: str, held: Held, backend: Reader) -> Response:
         raise _no_such(notification_id)
     backend.require_domain(rows[0]["domain"])
     events = await held.database.rows(sql.GET_EVENTS, {"id": key})
-    return Response(dumps(_describe(rows[0], events)), media_type=JSON)
+    told = await _told(held, rows[0])
+    return Response(dumps(_describe(rows[0], events, told)), media_type=JSON)
+
+
+async def _told(held: Held, row: dict[str, Any]) -> list[Row]:
+    """Return which nodes were told of it: those of a broadcast summed up, of what names its users from its batch."""
+    if row["started_at"] is not None:
+        return await held.database.rows(push_sql.PUSHES_OF_BROADCAST, {"id": row["id"]})
+    if not row["recipients"]:
+        return []
+    asked = {"dispatched_at": row["first_at"], "priority": row["priority"]}
+    batch = await held.database.rows(push_sql.PUSHES_OF_BATCH, asked)
+    deliveries = await held.database.rows(push_sql.DELIVERIES_TO_NAMED, {"id": row["id"]})
+    return told_of({each["inbox_id"]: each["seq"] for each in deliveries}, batch)
 
 
 @router.delete(
@@ -195,9 +210,9 @@ def _no_such(notification_id: str) -> NotFoundError:
     return NotFoundError(f"There is no notification {notification_id[:64]!r} in this tenant")
 
 
-def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]], told: Sequence[Row]) -> dict[str, Any]:
     timeline = [{"at": row["created_at"], "event": "accepted", "detail": "committed"}, *events]
-    timeline += _dispatches(row)
+    timeline += [*_dispatches(row), *events_for_all(told)]
     if row["digested"]:
         timeline.append({"at": row["digested_at"], "event": "digested", "detail": _digests(row)})
     for each in row["rules"]:

@@ -5,7 +5,7 @@ A key that is for some domains sees those, and is told of nothing else.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
@@ -22,6 +22,8 @@ from models.explanation import explain, timeline
 from models.frames import dumps
 from models.queries import explain as sql
 from models.queries import ingest as ingest_sql
+from models.queries import pushes as push_sql
+from models.told import Row, told_of
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
@@ -63,13 +65,23 @@ async def explained(user: UserName, query: Annotated[ExplainQuery, Query()], hel
     facts = rows[0]
     backend.require_domain(facts["domain"])
     events = await held.database.rows(ingest_sql.GET_EVENTS, {"id": key})
-    verdict = explain(user, facts, events)
+    told = await _told(held, facts)
+    verdict = explain(user, facts, events, told)
     answer = {
         "user": user,
         "notification": key,
         "reason": verdict.reason,
         "verdict": verdict.sentence,
         "seq": facts["seq"],
-        "timeline": timeline(facts, events),
+        "timeline": timeline(facts, events, told),
     }
     return Response(dumps(answer), media_type=JSON)
+
+
+async def _told(held: Held, facts: dict[str, Any]) -> list[Row]:
+    """Return which nodes were told of a delivery, where there is one and that was noted."""
+    if facts["seq"] is None:
+        return []
+    asked = {"dispatched_at": facts["delivered_at"], "priority": facts["priority"]}
+    batch = await held.database.rows(push_sql.PUSHES_OF_BATCH, asked)
+    return told_of({facts["inbox_id"]: facts["seq"]}, batch)

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models.states import Reason
+from models.told import events_for_one, is_offline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
+
+    from models.told import Row
 
 Facts = dict[str, Any]
 
@@ -22,11 +25,11 @@ class Verdict:
     sentence: str
 
 
-def explain(user: str, facts: Facts, events: Sequence[Mapping[str, Any]]) -> Verdict:
-    """Decide from the row of `EXPLAIN` and from what befell the notification, oldest first."""
+def explain(user: str, facts: Facts, events: Sequence[Mapping[str, Any]], told: Sequence[Row]) -> Verdict:
+    """Decide from the row of `EXPLAIN`, from what befell the notification, oldest first, and from who was told."""
     ends = {event["event"]: event for event in events if event["event"] in {"expired", "cancelled"}}
     if facts["seq"] is not None:
-        return _of_a_delivery(facts, ends.get("cancelled"))
+        return _of_a_delivery(facts, ends.get("cancelled"), told)
     if facts["rule"] is not None:
         return Verdict(Reason.SUPPRESSED, f"They do not have it: {facts['rule']}.")
     if facts["digested_at"] is not None:
@@ -34,7 +37,7 @@ def explain(user: str, facts: Facts, events: Sequence[Mapping[str, Any]]) -> Ver
     return _not_for_them(user, facts) or _of_what_waits(facts) or _of_what_ended(ends)
 
 
-def _of_a_delivery(facts: Facts, cancelled: Mapping[str, Any] | None) -> Verdict:
+def _of_a_delivery(facts: Facts, cancelled: Mapping[str, Any] | None, told: Sequence[Row]) -> Verdict:
     number = f"number {facts['seq']} of their inbox"
     if facts["deleted_at"] is not None:
         return _of_what_left(facts, cancelled, number)
@@ -44,6 +47,8 @@ def _of_a_delivery(facts: Facts, cancelled: Mapping[str, Any] | None) -> Verdict
         return Verdict(Reason.READ, f"They have it, as {number}, and read it at {_at(facts['read_at'])}.")
     silently = ", silently because of their quiet hours," if facts["silent"] else ""
     device = "a device of theirs holds it" if _is_acked(facts) else "no device of theirs has said yet that it holds it"
+    if is_offline(told) and not _is_acked(facts):
+        device += ": none was connected when it came"
     return Verdict(
         Reason.DELIVERED,
         f"They have it, as {number}: it arrived{silently} at {_at(facts['delivered_at'])}, is not read, and {device}.",
@@ -141,7 +146,7 @@ def _out(why: str) -> Verdict:
     return Verdict(Reason.NOT_IN_AUDIENCE, f"They do not have it: {why}.")
 
 
-def timeline(facts: Facts, events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def timeline(facts: Facts, events: Iterable[Mapping[str, Any]], told: Sequence[Row]) -> list[dict[str, Any]]:
     """Return what happened on the way to this user, oldest first; what has no time stands where it belongs."""
     noted = [_event(facts["created_at"], "accepted", "committed")]
     if facts["deliver_at"] is not None:
@@ -154,12 +159,13 @@ def timeline(facts: Facts, events: Iterable[Mapping[str, Any]]) -> list[dict[str
     if facts["seq"] is not None:
         silently = ", silently" if facts["silent"] else ""
         noted.append(_event(facts["delivered_at"], "dispatched", f"number {facts['seq']} of their inbox{silently}"))
+    noted += events_for_one(told)
     for name in ("seen", "read", "archived", "deleted"):
         if facts[f"{name}_at"] is not None:
             noted.append(_event(facts[f"{name}_at"], name, f"the delivery was {name}"))
     noted.sort(key=lambda event: event["at"])
     if _is_acked(facts):
-        place = next(nth for nth, event in enumerate(noted, 1) if event["event"] == "dispatched")
+        place = max(nth for nth, event in enumerate(noted, 1) if event["event"] in {"dispatched", "pushed", "offline"})
         detail = f"a device of theirs holds everything up to number {facts['acked_seq']}"
         noted.insert(place, _event(None, "acked", detail))
     return noted

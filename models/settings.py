@@ -108,6 +108,12 @@ class Settings(BaseSettings):
     retention_round_s: float = Field(
         3600.0, gt=0, le=7 * 24 * 3600, description="At most so often each inbox is looked at for what is too old"
     )
+    push_retention_s: int = Field(
+        7 * 24 * 3600,
+        ge=0,
+        le=10 * 365 * 24 * 3600,
+        description="For how long it is known to which nodes something went; 0: not at all",
+    )
     room_frame_interval_s: float = Field(
         0.02, ge=0, le=1, description="What happens in a room within this time after a frame goes out as one more frame"
     )

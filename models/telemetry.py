@@ -27,7 +27,7 @@ _CHATTY = (
     "celery.beat",
 )
 
-REMOVED_FROM = ("delivery", "inbox_change", "notification")
+REMOVED_FROM = ("delivery", "inbox_change", "notification", "pushed")
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 accepted = Counter("bellhop_notifications_accepted", "Notifications committed by the API", ["priority"])

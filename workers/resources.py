@@ -11,6 +11,7 @@ import structlog
 
 from models.database import TRANSIENT, Connection, connect
 from models.push import BlockingPublisher
+from workers.push_notes import PushNotes
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -26,6 +27,7 @@ class Resources:
     bus: redis.Redis  # the same as `redis`, unless the settings name another
     redis: redis.Redis
     publisher: BlockingPublisher
+    push_notes: PushNotes
     _postgres: Connection | None = None
 
     @classmethod
@@ -33,7 +35,8 @@ class Resources:
         """Prepare the connections; none is opened yet."""
         client = _connect(settings.redis_url)
         bus = _connect(settings.bus_url) if settings.bus_url else client
-        return cls(settings, bus, client, BlockingPublisher(bus))
+        notes = PushNotes(keeps=settings.push_retention_s > 0)
+        return cls(settings, bus, client, BlockingPublisher(bus), notes)
 
     def connect(self) -> None:
         """Open the connections, so that the first task does not wait for them; what is away is tried again then."""

@@ -21,6 +21,7 @@ from models.database import Connection, transaction
 from models.frames import dumps
 from models.push import WITHDRAWN, change_push
 from models.queries import inbox as inbox_sql
+from models.queries import pushes as push_sql
 from models.queries import retention as sql
 from models.queries import tenants as tenants_sql
 from models.redis_keys import user_key
@@ -76,10 +77,11 @@ class Rules:
 
 
 def retain_until_done(resources: Resources, deadline: float) -> None:
-    """Go on with the rounds until they have ended, or until `deadline`, which is monotonic.
+    """Forget old pushes, and go on with the rounds until they have ended, or until `deadline`, which is monotonic.
 
     Raises `models.database.TRANSIENT`.
     """
+    _forget_pushes(resources, (time.monotonic() + deadline) / 2)  # the rounds go on, however many there are
     rules = Rules.read(resources.postgres(), resources.settings)
     rounds = ((_INBOXES, "0", _retain_in_inboxes), (_NOTIFICATIONS, _FIRST_ID, _remove_notifications))
     for what, first, step in rounds:
@@ -94,6 +96,15 @@ def retain_until_done(resources: Resources, deadline: float) -> None:
             resources.postgres().execute(sql.MOVE_CURSOR_IF_UNMOVED, moved)
             if not cursor:
                 break
+
+
+def _forget_pushes(resources: Resources, deadline: float) -> None:
+    kept = {"age_s": resources.settings.push_retention_s}
+    gone = True
+    while gone and time.monotonic() < deadline:
+        (row,) = resources.postgres().execute(push_sql.FORGET_PUSHES, kept).fetchall()
+        telemetry.removed.labels("pushed").inc(row["gone"])
+        gone = row["gone"] > 0
 
 
 # --- inboxes ---------------------------------------------------------------------------------------------------------

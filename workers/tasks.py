@@ -29,7 +29,7 @@ from workers.retain import retain_until_done
 from workers.watch import Watch, nobody_looks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from models.push import AnswersFor
     from workers.resources import Resources
@@ -79,6 +79,12 @@ def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Cal
 
     The successor is called a little before the time is up, so that nothing waits for it to start.
     """
+    is_left = _dispatch_until_idle(resources, priority, hand_over)
+    resources.push_notes.write(resources.postgres)
+    return is_left
+
+
+def _dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Callable[[], None]) -> bool:
     settings = resources.settings
     watch = Watch(resources.redis, priority)
     pace = Pace(resources.redis, resources.bus, priority, settings.dispatch_batch)
@@ -113,8 +119,8 @@ def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Cal
 
 def _after_commit(
     resources: Resources, priority: Priority, batch: Batch, answers_for: AnswersFor = nowhere
-) -> tuple[str, ...]:
-    """Count and push what was committed. Returns the nodes that were told."""
+) -> Iterable[str]:
+    """Count and push what was committed, and note to which nodes. Returns the nodes that were told."""
     telemetry.dispatched.labels(str(priority)).inc(batch.dispatched)
     telemetry.deliveries.labels(str(priority)).inc(batch.delivered)
     telemetry.expired.labels(str(priority)).inc(batch.expired)
@@ -123,11 +129,15 @@ def _after_commit(
     for cause, deliveries in batch.withdrawn.items():
         telemetry.withdrawn.labels(str(cause)).inc(deliveries)
     try:
-        return resources.publisher.publish(batch.pushes, answers_for)
+        told = resources.publisher.publish(batch.pushes, answers_for)
     except redis.RedisError as error:
         telemetry.push_failures.inc()
         log.warning("push failed; the socket nodes will repair it", priority=str(priority), error=str(error))
         return ()
+    if batch.delivered and batch.dispatched_at is not None:
+        resources.push_notes.add(priority, batch.dispatched_at, batch.broadcast, told)
+    resources.push_notes.write_if_due(resources.postgres)
+    return told
 
 
 @app.task(name=SWEEP)

@@ -4,6 +4,6 @@
 stands on the hot path: what one transaction writes together is consistent by construction.
 """
 
-from models.tables import digests, inboxes, live, notifications, tenants
+from models.tables import digests, evidence, inboxes, live, notifications, tenants
 
-__all__ = ["digests", "inboxes", "live", "notifications", "tenants"]
+__all__ = ["digests", "evidence", "inboxes", "live", "notifications", "tenants"]

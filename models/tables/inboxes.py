@@ -138,7 +138,7 @@ class Preference(SQLModel, table=True):
 
 
 class RetentionRound(SQLModel, table=True):
-    """How far retention is with looking through all inboxes, or notifications: up to `cursor`; empty: it has ended."""
+    """How far a look through all inboxes, or notifications, has come: up to `cursor`; empty: it has ended."""
 
     __tablename__ = "retention_round"
 

@@ -38,11 +38,13 @@ BIG_TABLES = (
     "type",
     "digest",
     "digest_entry",
+    "pushed",
 )
 DEEP_ROOM = "tasks:board:deep"
 TOPIC = "blog:post:7"
 WIDE_ID = "00000000-0000-7000-8000-00000000f00d"  # the notification with the most recipients
 MOST_RECIPIENTS = 1_000
+PUSHED_AT = "2026-01-01T00:00:00Z"  # when the first batch was dispatched that is noted
 RARE_EVERY = 20_000  # one in so many of the deep inbox's rows has a rare domain, type or priority
 
 
@@ -243,6 +245,17 @@ UNION ALL
 SELECT id, %(wide)s FROM digest WHERE closed_at IS NULL
 """
 
+# Of each hundred deliveries, every tenth was pushed, and to two nodes. Every hundredth batch was of one broadcast.
+_PUSHED = """
+INSERT INTO pushed (dispatched_at, priority, node, at, notification_id, users, stretches)
+SELECT %(pushed_at)s::timestamptz + b.nth * interval '10 ms', 2, node, now(), CASE WHEN b.nth %% 100 = 0 THEN %(wide)s::uuid END,
+       b.users, b.stretches
+FROM (
+    SELECT g / 100 AS nth, count(*) AS users, json_agg(json_build_array(inbox_id, seq, seq)) AS stretches
+    FROM planned WHERE g %% 10 = 2 GROUP BY g / 100
+) b CROSS JOIN unnest('{a:8001:00000001,b:8001:00000002}'::text[]) AS node
+"""  # noqa: E501
+
 # As many rooms as inboxes, a few events each; the deep one has a hundredth of all deliveries and is due to be trimmed.
 _ROOMS = """
 INSERT INTO room (tenant, name, last_seq, floor_seq, keep_events, keep_s, trim_at)
@@ -278,6 +291,7 @@ _STEPS = {
     "type": _TYPES,
     "digest": _DIGESTS,
     "digest_entry": _DIGEST_ENTRIES,
+    "pushed": _PUSHED,
     "room": _ROOMS,
     "room_event": _ROOM_EVENTS,
     "identities": "SELECT setval(pg_get_serial_sequence('inbox', 'id'), %(inboxes)s + 2)",
@@ -293,6 +307,7 @@ def fill(database_url: str, size: Size, *, say: Callable[[str], None] = lambda _
         "topic": TOPIC,
         "wide": WIDE_ID,
         "most": MOST_RECIPIENTS,
+        "pushed_at": PUSHED_AT,
         "deep_user": DEEP,
         "deep_room": DEEP_ROOM,
         "tidy_user": TIDY,

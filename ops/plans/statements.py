@@ -25,6 +25,7 @@ from models.queries import (
 )
 from ops.plans.backend_statements import of_backends
 from ops.plans.digest_statements import of_digests
+from ops.plans.evidence_statements import of_evidence
 from ops.plans.fill import MOST_RECIPIENTS, TENANT, WIDE_ID
 from ops.plans.inbox_statements import acting, reading
 from ops.plans.retention_statements import of_retention
@@ -89,6 +90,7 @@ def hot_statements(size: Size, sample: Sample) -> list[Hot]:
         *of_digests([notification_id for _, notification_id in sample.batch]),
         *of_backends(sample.notification_id),
         *of_retention(size),
+        *of_evidence(sample.notification_id),
     ]
 
 

@@ -131,6 +131,7 @@ async def test_it_says_how_far_a_delivery_has_come(
     assert [(event["event"], event["at"] is None) for event in found["timeline"]] == [
         ("accepted", False),
         ("dispatched", False),
+        ("offline", False),
         ("acked", True),
         ("seen", False),
         ("read", False),

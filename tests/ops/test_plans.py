@@ -22,6 +22,7 @@ from models.queries import keys as keys_sql
 from models.queries import listing as listing_sql
 from models.queries import preferences as preferences_sql
 from models.queries import presence as presence_sql
+from models.queries import pushes as pushes_sql
 from models.queries import receipts as receipts_sql
 from models.queries import recover as recover_sql
 from models.queries import retention as retention_sql
@@ -246,6 +247,7 @@ def test_every_statement_of_the_product_is_looked_at_or_is_known_to_be_cold(conn
         audit_sql,
         retention_sql,
         tenants_sql,
+        pushes_sql,
     )
     unknown = {
         f"{module.__name__}.{name}"
