@@ -108,6 +108,12 @@ class Settings(BaseSettings):
     retention_round_s: float = Field(
         3600.0, gt=0, le=7 * 24 * 3600, description="At most so often each inbox is looked at for what is too old"
     )
+    balance_window_s: int = Field(
+        3600,
+        ge=0,
+        le=7 * 24 * 3600,
+        description="What was accepted within this time is looked at again and again: is it where it must be? 0: never",
+    )
     push_retention_s: int = Field(
         7 * 24 * 3600,
         ge=0,

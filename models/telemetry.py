@@ -42,6 +42,12 @@ cancelled = Counter("bellhop_notifications_cancelled", "Notifications that backe
 parked = Counter("bellhop_notifications_parked", "Notifications parked after failed dispatches", ["priority"])
 hints = Counter("bellhop_hints", "Dispatch hints by outcome", ["priority", "outcome"])
 parked_now = Gauge("bellhop_parked", "Notifications that wait for an operator", multiprocess_mode="mostrecent")
+looked_at = Counter("bellhop_notifications_looked_at", "Accepted ones, by where a look found them", ["state"])
+unaccounted = Gauge(
+    "bellhop_unaccounted_notifications",
+    "Accepted ones that are neither on their way nor at an end",
+    multiprocess_mode="mostrecent",
+)
 swept_at = Gauge("bellhop_last_sweep_timestamp_seconds", "Unix time of the last sweep", multiprocess_mode="mostrecent")
 answers = Counter("bellhop_inbox_answers", "Lists and counts by origin: read anew, or kept and still true", ["origin"])
 room_events = Counter("bellhop_room_events", "Events of rooms committed by the API")

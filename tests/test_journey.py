@@ -216,6 +216,16 @@ def test_every_process_tells_its_metrics(stack: Stack) -> None:
     assert httpx.get(f"{dev['flower_url']}/metrics").status_code == 200
 
 
+async def test_a_worker_says_that_everything_accepted_is_where_it_must_be(stack: Stack, backend: Backend) -> None:
+    async with httpx.AsyncClient() as client:
+
+        async def says() -> bool:
+            text = (await client.get(stack.dev["metrics"]["worker"])).text
+            return "bellhop_unaccounted_notifications 0.0" in text and 'looked_at_total{state="dispatched"}' in text
+
+        await eventually(says, PATIENCE_S)
+
+
 async def test_flushall_in_the_middle_loses_nothing(stack: Stack, backend: Backend) -> None:
     async with Client(stack, backend, "bob", 0) as one, Client(stack, backend, "bob", 1) as two:
         await backend.send("bob", 5)

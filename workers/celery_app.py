@@ -21,7 +21,9 @@ DISPATCH = "dispatch"
 SWEEP = "sweep"
 TRIM_ROOMS = "trim_rooms"
 RETAIN = "retain"
+BALANCE = "balance"
 _CONNECT_S = 2
+_BALANCE_S = 5.0
 
 # A worker that dies with a message in hand gives it back soon; hints are idempotent, so early is better than late.
 _TRANSPORT = {
@@ -78,6 +80,11 @@ def make_celery(settings: Settings) -> Celery:
             "retain": {
                 "task": RETAIN,
                 "schedule": settings.trim_interval_s,
+                "options": {"queue": Queue.RECOVER.value, "expires": 30},
+            },
+            "balance": {
+                "task": BALANCE,
+                "schedule": _BALANCE_S,
                 "options": {"queue": Queue.RECOVER.value, "expires": 30},
             },
         },

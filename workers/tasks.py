@@ -22,7 +22,8 @@ from models.queries import rooms as rooms_sql
 from models.queries import withdraw as withdraw_sql
 from models.states import Priority
 from workers import process
-from workers.celery_app import DISPATCH, RETAIN, SWEEP, TRIM_ROOMS, app, send_hint
+from workers.balance import balance_once
+from workers.celery_app import BALANCE, DISPATCH, RETAIN, SWEEP, TRIM_ROOMS, app, send_hint
 from workers.dispatch import Batch, dispatch_batch
 from workers.pace import Pace
 from workers.retain import retain_until_done
@@ -212,6 +213,13 @@ def retain() -> None:
     """Remove what inboxes need not keep any more, a little at a time."""
     resources = process.resources()
     _done(resources, lambda: retain_until_done(resources, time.monotonic() + _TRIM_BUDGET_S))
+
+
+@app.task(name=BALANCE)
+def balance() -> None:
+    """See to it that what was accepted is on its way or at an end, a few at a time."""
+    resources = process.resources()
+    _done(resources, lambda: balance_once(resources))
 
 
 def trim_until_done(resources: Resources) -> None:

@@ -1,7 +1,12 @@
 """What must hold of all rows together: all that was accepted is at one place, and every inbox's numbers are right.
 
-These read whole tables, in one snapshot; Postgres keeps what it sorts within its `work_mem`, and on disk past that.
+What an operator asks for reads whole tables, in one snapshot; Postgres keeps what it sorts within its `work_mem`, and
+on disk past that. What a worker asks at all times looks at few, each by its indexes.
 """
+
+MOST_LOOKED_AT = 2_000
+MOST_UNACCOUNTED = 10_000  # past that, how many more there are changes nothing that anybody does
+_LOOKED_AT_AGAIN = 1_000
 
 _NAMED = "jsonb_array_length(coalesce(n.audience -> 'users', '[0]'))"
 _BY_NAME = "n.audience ?| '{user,users}'"
@@ -9,7 +14,7 @@ _BY_NAME = "n.audience ?| '{user,users}'"
 _IS_TRIMMED = """EXISTS (
     SELECT 1
     FROM jsonb_array_elements_text(coalesce(n.audience -> 'users', jsonb_build_array(n.audience -> 'user'))) u(name)
-    JOIN inbox i ON i.tenant = n.tenant AND i.user_id = u.name
+    CROSS JOIN LATERAL (SELECT floor_seq FROM inbox WHERE tenant = n.tenant AND user_id = u.name LIMIT 1) i
     WHERE i.floor_seq > 0
 )"""
 
@@ -142,4 +147,73 @@ COUNT_ORPHANS = f"SELECT count(*) AS faults FROM ({_OF_NO_NOTIFICATION}) o"
 ORPHANS = f"""
 SELECT 'notification ' || notification_id AS what, 'does not exist, and ' || kind || ' has a row of it' AS fault
 FROM ({_OF_NO_NOTIFICATION}) o ORDER BY notification_id LIMIT %(limit)s
+"""
+
+# --- at all times ----------------------------------------------------------------------------------------------------
+
+# In this order only the primary key is of use; on an empty table the one by user would look as good.
+_FIRST_SUPPRESSED = """
+                  SELECT 1 FROM (
+                      SELECT notification_id AS id FROM suppression WHERE notification_id >= n.id
+                      ORDER BY notification_id, user_id LIMIT 1
+                  ) s WHERE s.id = n.id
+              """
+# As in `_STATES`; a test holds one against the other. OFFSET 0 makes each look an index look-up of its own.
+_STATE = f"""CASE
+        WHEN w.due_at <= now() THEN 'waiting' WHEN w.due_at IS NOT NULL THEN 'scheduled'
+        WHEN EXISTS (SELECT 1 FROM parked WHERE notification_id = n.id OFFSET 0) THEN 'parked'
+        WHEN e.cancelled THEN 'cancelled' WHEN NOT e.cancelled THEN 'expired'
+        WHEN {_BY_NAME} AND EXISTS (SELECT 1 FROM delivery WHERE notification_id = n.id OFFSET 0) THEN 'dispatched'
+        WHEN EXISTS (SELECT 1 FROM broadcast WHERE notification_id = n.id AND done_at IS NOT NULL OFFSET 0)
+          OR {_BY_NAME} AND (
+              EXISTS ({_FIRST_SUPPRESSED})
+              OR EXISTS (SELECT 1 FROM digest_entry WHERE notification_id = n.id OFFSET 0)
+              OR {_NAMED} = 0 OR {_IS_TRIMMED}
+          ) THEN 'dispatched'
+        ELSE 'lost' END"""
+_WHAT_BECAME_OF_IT = """
+CROSS JOIN LATERAL (
+    SELECT min(due_at) AS due_at FROM outbox WHERE notification_id = n.id AND withdraws IS NULL OFFSET 0
+) w
+CROSS JOIN LATERAL (
+    SELECT bool_or(event = 'cancelled') AS cancelled FROM notification_event
+    WHERE notification_id = n.id AND event IN ('expired', 'cancelled') OFFSET 0
+) e"""
+
+# One statement sees one moment, so it does not matter what goes on meanwhile, or how young something is.
+LOOK_AT_NOTIFICATIONS = f"""
+WITH seen AS MATERIALIZED (
+    SELECT id, tenant, audience FROM notification WHERE id > %(after)s::uuid ORDER BY id LIMIT {MOST_LOOKED_AT}
+), judged AS MATERIALIZED (
+    SELECT n.id, {_STATE} AS state
+    FROM seen n {_WHAT_BECAME_OF_IT}
+), found AS (
+    INSERT INTO unaccounted (notification_id) SELECT id FROM judged WHERE state = 'lost' ORDER BY id
+    ON CONFLICT DO NOTHING RETURNING notification_id
+)
+SELECT (
+           SELECT coalesce(json_object_agg(state, n), '{{}}')
+           FROM (SELECT state, count(*) AS n FROM judged GROUP BY state) s
+       ) AS states,
+       (SELECT coalesce(json_agg(notification_id), '[]') FROM found) AS found,
+       (SELECT id::text FROM seen ORDER BY id DESC LIMIT 1) AS last,
+       (SELECT count(*) FROM seen) < {MOST_LOOKED_AT} AS ended
+"""
+
+LOOK_AGAIN = f"""
+WITH known AS MATERIALIZED (
+    SELECT notification_id FROM unaccounted ORDER BY notification_id LIMIT {_LOOKED_AT_AGAIN}
+), missing AS MATERIALIZED (
+    SELECT n.id
+    FROM known s
+    CROSS JOIN LATERAL (SELECT id, tenant, audience FROM notification WHERE id = s.notification_id LIMIT 1) n
+    {_WHAT_BECAME_OF_IT}
+    WHERE {_STATE} = 'lost'
+), gone AS (
+    DELETE FROM unaccounted WHERE notification_id = ANY (
+        ARRAY(SELECT notification_id FROM known EXCEPT SELECT id FROM missing)
+    ) RETURNING 1
+)
+SELECT (SELECT count(*) FROM (SELECT 1 FROM unaccounted LIMIT {MOST_UNACCOUNTED}) u) - (SELECT count(*) FROM gone)
+       AS unaccounted
 """

@@ -1,4 +1,4 @@
-"""What is noted to be asked for: where pushes went."""
+"""What is noted to be asked for: where pushes went, and whether what was accepted is where it must be."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from models.queries import pushes
+from models.queries import audit, pushes
 from ops.plans.fill import PUSHED_AT, WIDE_ID
 from ops.plans.statement import Hot
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DAY_S = 86_400
+_FIRST_ID = "00000000-0000-0000-0000-000000000000"
 _BATCH = 500
 
 
@@ -59,5 +60,19 @@ def of_evidence(notification_id: str) -> Iterator[Hot]:
         "worker: remove the oldest",
         pushes.FORGET_PUSHES,
         {"age_s": _DAY_S},
+        writes=True,
+    )
+    yield Hot(
+        "look at notifications",
+        "worker: are the next ones on their way, or at an end?",
+        audit.LOOK_AT_NOTIFICATIONS,
+        {"after": _FIRST_ID},
+        writes=True,
+    )
+    yield Hot(
+        "look again",
+        "worker: what has become of those that were not?",
+        audit.LOOK_AGAIN,
+        {},
         writes=True,
     )
