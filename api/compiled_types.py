@@ -59,6 +59,7 @@ class CompiledType:
     priority: Priority
     ttl_s: int | None
     mutable: bool
+    critical_overrides: bool
     schema: DataSchema | None
     templates: Mapping[str, tuple[Template, Template]]  # title and body, by canonical locale
     digest: CompiledDigest | None
@@ -68,7 +69,16 @@ class CompiledType:
         """Compile it. Raises `ValidationFailedError` with a pointer for each template, or place in the schema."""
         schema = DataSchema(body.schema_) if body.schema_ is not None else None
         digest = CompiledDigest.of(body.digest) if body.digest is not None else None
-        return cls(version, body.priority, body.ttl_s, body.mutable, schema, _templates(body), digest)
+        return cls(
+            version,
+            body.priority,
+            body.ttl_s,
+            body.mutable,
+            body.critical_overrides,
+            schema,
+            _templates(body),
+            digest,
+        )
 
     @property
     def fall_back(self) -> str:

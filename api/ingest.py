@@ -90,6 +90,7 @@ class Draft:
             "expires_at": resolved.expires_at,
             "texts": resolved.texts,
             "mutable": resolved.mutable,
+            "critical_overrides": resolved.critical_overrides,
             "digest_every": resolved.digest_every,
             "digest_key": resolved.digest_key,
         }

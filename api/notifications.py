@@ -227,6 +227,7 @@ def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]], told: Seque
         "body",
         "texts",
         "mutable",
+        "critical_overrides",
         "data",
         "action_url",
         "actor",

@@ -25,6 +25,7 @@ class Resolved:
     body: str
     expires_at: datetime | None
     mutable: bool = True
+    critical_overrides: bool = True
     texts: dict[str, dict[str, str]] | None = None
     digest_every: str | None = None
     digest_key: str | None = None
@@ -42,13 +43,14 @@ def resolve(said: NotificationIn, kind: CompiledType | None, now: datetime, *, r
     priority = said.priority or kind.priority
     expires_at = said.expires_at or _expiry(said.deliver_at, kind.ttl_s, now)
     values = {"actor": said.actor.model_dump() if said.actor else None, **said.data}
+    rules = (kind.mutable, kind.critical_overrides)
     digest = _digest(kind, priority, values)
     if not kind.templates or (said.title is not None and said.body is not None):
-        return Resolved(priority, _title(said), said.body or "", expires_at, kind.mutable, None, *digest)
+        return Resolved(priority, _title(said), said.body or "", expires_at, *rules, None, *digest)
     texts = kind.wordings(said.title, said.body, values)
     everybody = texts[kind.fall_back]
     told = texts if len(texts) > 1 else None
-    return Resolved(priority, everybody["title"], everybody["body"], expires_at, kind.mutable, told, *digest)
+    return Resolved(priority, everybody["title"], everybody["body"], expires_at, *rules, told, *digest)
 
 
 def _digest(kind: CompiledType, priority: Priority, values: dict[str, Any]) -> tuple[str | None, str | None]:

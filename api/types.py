@@ -23,6 +23,7 @@ from models.states import Scope
 router = APIRouter(prefix="/v1/types", tags=["types"])
 
 Writer = Annotated[Backend, Depends(NeedsKey(Scope.TYPES_WRITE))]
+_ADDED_LATER = {"digest": None, "critical_overrides": True}  # to what types say: older ones were stored without
 Name = Annotated[TypeName, Path(description="Such as shop.order.shipped; what stands before the first . is the domain")]
 
 
@@ -65,7 +66,7 @@ async def look(name: Name, held: Held, backend: Writer) -> Response:
     rows = await held.database.rows(sql.GET_TYPE, {"tenant": backend.tenant, "name": name})
     if not rows:
         raise _no_such(name)
-    answer = {"type": name, **orjson.loads(rows[0].pop("body")), **rows[0]}
+    answer = {"type": name, **_ADDED_LATER, **orjson.loads(rows[0].pop("body")), **rows[0]}
     return Response(dumps(answer), media_type=JSON)
 
 

@@ -39,7 +39,7 @@ class QuietHours:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """One user's. Critical notifications pass all of it."""
+    """One user's. What is critical passes all of it; where `critical_overrides` is false, it is like any other."""
 
     domains: frozenset[str] = frozenset()
     types: frozenset[str] = frozenset()
@@ -64,9 +64,11 @@ class Preferences:
         locale = canonical(body["locale"]) if body["locale"] else None
         return cls(domains, types, priorities, hours, locale)
 
-    def muted_by(self, *, domain: str, type_: str, priority: Priority, mutable: bool = True) -> str | None:
+    def muted_by(
+        self, *, domain: str, type_: str, priority: Priority, mutable: bool = True, critical_overrides: bool = True
+    ) -> str | None:
         """Return the rule that keeps a notification from the user; None where it is to be delivered."""
-        if priority is Priority.CRITICAL or not mutable:
+        if overrides(priority, critical_overrides=critical_overrides) or not mutable:
             return None
         for rule, muted, value in (
             ("domain", self.domains, domain),
@@ -77,9 +79,16 @@ class Preferences:
                 return f"the user mutes the {rule} {value}"
         return None
 
-    def is_silent(self, priority: Priority, now: datetime) -> bool:
+    def is_silent(self, priority: Priority, now: datetime, *, critical_overrides: bool = True) -> bool:
         """Say whether a notification that arrives now is not to ring."""
-        return priority is not Priority.CRITICAL and self.quiet_hours is not None and self.quiet_hours.cover(now)
+        if overrides(priority, critical_overrides=critical_overrides):
+            return False
+        return self.quiet_hours is not None and self.quiet_hours.cover(now)
+
+
+def overrides(priority: Priority, *, critical_overrides: bool) -> bool:
+    """Say whether a notification arrives and rings whatever its recipients want."""
+    return priority is Priority.CRITICAL and critical_overrides
 
 
 @lru_cache(1_000)  # all of a batch have one `now`

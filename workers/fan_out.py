@@ -18,7 +18,7 @@ from models.queries import digests as digest_sql
 from models.queries import dispatch as sql
 from models.redis_keys import user_key
 from workers.collapse import take_places
-from workers.plan import MOST_DELIVERIES, asks_for_preferences, muted_by
+from workers.plan import MOST_DELIVERIES, asks_for_preferences, is_silent, muted_by
 from workers.wording import Wording
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class FanningOut:
             if rule := muted_by(row, priority, theirs):
                 wishes.muted.append({"user_id": user, "rule": rule})
                 continue
-            if theirs.is_silent(priority, row["now"]):
+            if is_silent(row, priority, theirs):
                 wishes.silent.add(user)
             if locale := self._wording.locale_for(theirs):
                 wishes.locales[user] = locale

@@ -10,7 +10,7 @@ import orjson
 
 from models import frames
 from models.digest_times import closes_at
-from models.preferences import Preferences
+from models.preferences import Preferences, overrides
 from models.push import Push, inbox_push
 from models.redis_keys import user_key
 from models.states import FOLDED, Priority
@@ -175,7 +175,7 @@ def _add(
         if row["digest_every"] is not None:
             plan.gathered.append(Gathered(box, row))
             continue
-        silent = theirs.is_silent(priority, row["now"])
+        silent = is_silent(row, priority, theirs)
         plan.entries.append(Entry(box, row, wording, silent, wording.locale_for(theirs)))
 
 
@@ -215,13 +215,24 @@ def is_alone(row: Mapping[str, Any]) -> bool:
 
 
 def asks_for_preferences(row: Mapping[str, Any], priority: Priority) -> bool:
-    """Say whether they decide anything: critical ones pass them, and only those with several texts ask for a locale."""
-    return priority is not Priority.CRITICAL or row["texts"] is not None
+    """Say whether they decide anything: what overrides them asks for a locale at most, where it has several texts."""
+    return row["texts"] is not None or not overrides(priority, critical_overrides=row["critical_overrides"])
 
 
 def muted_by(row: Mapping[str, Any], priority: Priority, theirs: Preferences) -> str | None:
     """Return the rule by which a user does not want it; None where they may get it."""
-    return theirs.muted_by(domain=row["domain"], type_=row["type"], priority=priority, mutable=row["mutable"])
+    return theirs.muted_by(
+        domain=row["domain"],
+        type_=row["type"],
+        priority=priority,
+        mutable=row["mutable"],
+        critical_overrides=row["critical_overrides"],
+    )
+
+
+def is_silent(row: Mapping[str, Any], priority: Priority, theirs: Preferences) -> bool:
+    """Say whether it does not ring where a user gets it now."""
+    return theirs.is_silent(priority, row["now"], critical_overrides=row["critical_overrides"])
 
 
 def users_to_ask_about(claimed: Sequence[Mapping[str, Any]], priority: Priority) -> set[Box]:

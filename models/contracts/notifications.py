@@ -202,6 +202,7 @@ class NotificationOut(Answer):
     body: str
     texts: dict[str, Wording] | None
     mutable: bool
+    critical_overrides: bool
     data: dict[str, Any]
     action_url: str | None
     actor: dict[str, Any] | None

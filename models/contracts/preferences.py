@@ -13,7 +13,7 @@ from models.preferences import DAYS
 
 
 class Mutes(Message):
-    """What a user does not want: none of it arrives, except what is critical or not `mutable`."""
+    """What a user does not want: none of it arrives, except what is critical (and overrides them) or not `mutable`."""
 
     domains: Annotated[list[Domain], Field(max_length=MAX_MUTES)] = Field(default_factory=list)
     types: Annotated[list[TypeName], Field(max_length=MAX_MUTES)] = Field(default_factory=list)

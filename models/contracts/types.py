@@ -47,8 +47,8 @@ class TypeIn(Message):
     """What is said about every notification of a type, so that its senders need not.
 
     `schema` is a JSON Schema of `data`; `ttl_s` is how many seconds after its time a notification expires; where
-    `mutable` is false, users cannot mute it. Who has none of the templates' locales gets `en`, or the first of them
-    where there is no `en`.
+    `mutable` is false, users cannot mute it; where `critical_overrides` is false, mutes and quiet hours hold for a
+    critical one, too. Who has none of the templates' locales gets `en`, or the first of them where there is no `en`.
     """
 
     model_config = ConfigDict(
@@ -70,6 +70,7 @@ class TypeIn(Message):
     templates: Annotated[dict[Locale, TemplateIn], Field(max_length=MAX_LOCALES)] = Field(default_factory=dict)
     ttl_s: Annotated[int, Field(strict=True, ge=1, le=MAX_TTL_S)] | None = None
     mutable: Annotated[bool, Field(strict=True)] = True
+    critical_overrides: Annotated[bool, Field(strict=True)] = True
     digest: DigestIn | None = None
 
 
@@ -98,6 +99,7 @@ class TypeSummary(Answer):
     priority: Priority
     ttl_s: int | None
     mutable: bool
+    critical_overrides: bool
     has_schema: bool
     locales: list[str]
     updated_at: datetime

@@ -6,14 +6,14 @@ WITH input AS MATERIALIZED (
         ord int, id uuid, tenant text, type text, domain text, priority smallint, title text, body text, data json,
         audience jsonb, actor jsonb, action_url text, collapse_key text, deliver_at timestamptz,
         expires_at timestamptz, idempotency_key text, body_hash text, texts jsonb, mutable boolean,
-        digest_every text, digest_key text)
+        critical_overrides boolean, digest_every text, digest_key text)
 ), written AS (
     INSERT INTO notification (id, tenant, type, domain, priority, title, body, data, audience, actor, action_url,
                               collapse_key, deliver_at, expires_at, idempotency_key, body_hash, texts, mutable,
-                              digest_every, digest_key)
+                              critical_overrides, digest_every, digest_key)
     SELECT id, tenant, type, domain, priority, title, body, data, audience, actor, action_url,
            collapse_key, deliver_at, expires_at, idempotency_key, decode(body_hash, 'hex'), texts,
-           coalesce(mutable, true), digest_every, digest_key
+           coalesce(mutable, true), coalesce(critical_overrides, true), digest_every, digest_key
     FROM input
     ORDER BY tenant, idempotency_key, ord  -- one order for all writers: no deadlock between equal keys
     ON CONFLICT (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
@@ -39,10 +39,9 @@ CROSS JOIN LATERAL (
 """
 
 GET_NOTIFICATION = """
-SELECT n.id::text, n.type, n.domain, n.priority, n.audience, n.title, n.body, n.texts, n.mutable, n.data,
-       n.action_url, n.actor,
-       n.collapse_key, n.deliver_at, n.expires_at, n.created_at,
-       o.due_at, o.attempts, p.reason AS parked_reason, p.parked_at,
+SELECT n.id::text, n.type, n.domain, n.priority, n.audience, n.title, n.body, n.texts, n.mutable,
+       n.critical_overrides, n.data, n.action_url, n.actor, n.collapse_key, n.deliver_at,
+       n.expires_at, n.created_at, o.due_at, o.attempts, p.reason AS parked_reason, p.parked_at,
        b.started_at, b.done_at, s.suppressed, s.rules,
        g.digested, g.waiting, g.digested_at, d.recipients, d.acked, d.seen, d.read, d.first_at, d.last_at
 FROM notification n

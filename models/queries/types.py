@@ -29,7 +29,9 @@ RETURNING version
 
 TYPES_AFTER = """
 SELECT name, version, updated_at, body ->> 'priority' AS priority, (body ->> 'ttl_s')::bigint AS ttl_s,
-       (body ->> 'mutable')::boolean AS mutable, body ->> 'schema' IS NOT NULL AS has_schema,
+       (body ->> 'mutable')::boolean AS mutable,
+       coalesce((body ->> 'critical_overrides')::boolean, true) AS critical_overrides,
+       body ->> 'schema' IS NOT NULL AS has_schema,
        ARRAY(SELECT json_object_keys(body -> 'templates')) AS locales
 FROM type
 WHERE tenant = %(tenant)s AND name > %(after)s AND body IS NOT NULL

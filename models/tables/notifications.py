@@ -53,6 +53,7 @@ class Notification(SQLModel, table=True):
     body: str = Field(sa_type=Text)
     texts: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
     mutable: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    critical_overrides: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
     data: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))  # as it was sent: jsonb writes 1e300 out
     audience: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     actor: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))

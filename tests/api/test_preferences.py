@@ -82,6 +82,8 @@ def test_mutes_are_by_domain_type_and_priority(mutes: dict[str, Any], muted: boo
     said = {"domain": "shop", "type_": "shop.order.shipped"}
     assert (theirs.muted_by(**said, priority=Priority.NORMAL) is not None) is muted
     assert theirs.muted_by(**said, priority=Priority.CRITICAL) is None
+    like_any_other = theirs.muted_by(**said, priority=Priority.CRITICAL, critical_overrides=False)
+    assert (like_any_other is not None) is (muted and "priorities" not in mutes)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,7 @@ def test_mutes_are_by_domain_type_and_priority(mutes: dict[str, Any], muted: boo
 def test_quiet_hours_go_by_the_users_clock(hours: Preferences, now: str, is_quiet: bool) -> None:
     assert hours.is_silent(Priority.NORMAL, at(now)) is is_quiet
     assert not hours.is_silent(Priority.CRITICAL, at(now))
+    assert hours.is_silent(Priority.CRITICAL, at(now), critical_overrides=False) is is_quiet
 
 
 # --- the effect ------------------------------------------------------------------------------------------------------
@@ -176,6 +179,41 @@ async def test_a_broadcast_heeds_everybodys_preferences(
     assert [row["user_id"] for row in rows] == users[::5]
     critical = await send(backend, worker, to={"topic": "blog:post:7"}, priority="critical")
     assert critical["counts"]["recipients"] == 25
+
+
+@pytest.mark.parametrize("to", [{"users": ["u_1", "u_2", "u_3"]}, {"topic": "blog:post:7"}, {"everyone": True}])
+async def test_what_is_critical_is_like_any_other_where_its_type_says_so(
+    to: dict[str, Any], backend: httpx.AsyncClient, worker: Resources
+) -> None:
+    users = ["u_1", "u_2", "u_3"]
+    await changed(backend, users)
+    await send(backend, worker, to={"users": users}, type="blog.post.published")
+    await set_for(backend, "u_1", mutes={"types": ["shop.order.shipped"]})
+    await set_for(backend, "u_2", quiet_hours=quiet_now())
+    reached, silent = {}, {}
+    for overrides in (False, True):
+        said = {"priority": "critical", "critical_overrides": overrides}
+        assert (await backend.put("/v1/types/shop.order.shipped", json=said)).json()["critical_overrides"] is overrides
+        found = await send(backend, worker, to=to)
+        assert (found["priority"], found["critical_overrides"]) == ("critical", overrides)
+        reached[overrides] = (found["counts"]["recipients"], found["counts"]["suppressed"])
+        silent[overrides] = [(await inbox(backend, user))[0]["silent"] for user in ("u_2", "u_3")]
+        why = [event["detail"] for event in found["timeline"] if event["event"] == "suppressed"]
+        assert why == ["not delivered to one user: the user mutes the type shop.order.shipped"] * (not overrides)
+        told = (await backend.get("/v1/users/u_1/explain", params={"notification": found["id"]})).json()
+        assert told["reason"] == ("delivered" if overrides else "suppressed")
+    assert reached == {False: (2, 1), True: (3, 0)}
+    assert silent == {False: [True, False], True: [False, False]}
+
+
+async def test_what_is_critical_and_may_not_be_muted_can_still_be_kept_from_ringing(
+    backend: httpx.AsyncClient, worker: Resources
+) -> None:
+    said = {"priority": "critical", "critical_overrides": False, "mutable": False}
+    await backend.put("/v1/types/shop.order.shipped", json=said)
+    await set_for(backend, mutes={"domains": ["shop"]}, quiet_hours=quiet_now())
+    assert (await send(backend, worker))["counts"]["recipients"] == 1
+    assert [item["silent"] for item in await inbox(backend)] == [True]
 
 
 # --- reading and writing ---------------------------------------------------------------------------------------------

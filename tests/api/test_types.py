@@ -44,6 +44,7 @@ WHOLE: dict[str, Any] = {
     "templates": TEMPLATES,
     "ttl_s": 3600,
     "mutable": True,
+    "critical_overrides": True,
     "digest": None,
 }
 SAID: dict[str, Any] = {"to": {"user": "u_1"}, "type": TYPE, "data": {"n": 3, "place": "Kyiv"}}
@@ -122,6 +123,16 @@ async def test_the_listing_is_paged_by_name_and_leaves_out_schemas_and_templates
         assert (await backend.get("/v1/types", params={"limit": limit})).status_code == 422
 
 
+async def test_a_type_from_before_there_was_a_field_is_as_if_it_had_left_it_out(
+    backend: httpx.AsyncClient, connection: Connection
+) -> None:
+    made = await register(backend, **WHOLE)
+    connection.execute("UPDATE type SET body = (body::jsonb - 'critical_overrides' - 'digest')::json")
+    assert (await backend.get(URL)).json() == made
+    (listed,) = TypesPage.model_validate((await backend.get("/v1/types")).json()).types
+    assert (listed.mutable, listed.critical_overrides) == (True, True)
+
+
 async def test_keys_need_the_scope_and_the_domain_and_see_their_own_tenant(
     backend: httpx.AsyncClient, database_url: str
 ) -> None:
@@ -154,6 +165,7 @@ async def test_keys_need_the_scope_and_the_domain_and_see_their_own_tenant(
         ({"ttl_s": 0}, "/ttl_s", "greater_than_equal"),
         ({"ttl_s": "3600"}, "/ttl_s", "int_type"),
         ({"mutable": "yes"}, "/mutable", "bool_type"),
+        ({"critical_overrides": None}, "/critical_overrides", "bool_type"),
         ({"digest": {"every": "day"}}, "/digest/every", "bad_every"),
         ({"digest": {"every": "0m"}}, "/digest/every", "bad_every"),
         ({"digest": {"every": "32d"}}, "/digest/every", "bad_every"),

@@ -337,6 +337,17 @@ def taken(sent: list[str]) -> int:
     return count
 
 
+@pytest.mark.parametrize("overrides", [True, False])
+def test_preferences_are_not_even_read_for_what_overrides_them(
+    connection: Connection, sent: list[str], overrides: bool
+) -> None:
+    ingest(connection, "u_1")
+    connection.execute("UPDATE notification SET critical_overrides = %s", (overrides,))
+    connection.execute("UPDATE outbox SET priority = 0")
+    assert dispatch_batch(connection, Priority.CRITICAL, limit=500, attempts=5).delivered == 1
+    assert (preferences_sql.PREFERENCES_OF in sent) is not overrides
+
+
 @pytest.mark.parametrize("expired", [False, True])
 @pytest.mark.parametrize("spread", [False, True], ids=["to one user", "over users"])
 def test_dispatch_sends_as_many_statements_for_a_hundred_as_for_one(
