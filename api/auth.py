@@ -142,8 +142,10 @@ class NeedsToken(HTTPBearer):
         if not credentials:
             detail = "A user token is needed: Authorization: Bearer <token>"
             raise TokenInvalidError(detail)
-        authenticator: Authenticator = request.app.state.resources.authenticator
-        return await authenticator.user(credentials)
+        resources = request.app.state.resources
+        token: UserToken = await resources.authenticator.user(credentials)
+        resources.token_locales.note(token)
+        return token
 
 
 User = Annotated[UserToken, Depends(NeedsToken())]

@@ -67,7 +67,7 @@ async def write(user: UserName, request: Request, held: Held, backend: UserWrite
 
 async def _read(held: Held, tenant: str, user: str) -> Response:
     asked = dumps([{"tenant": tenant, "user_id": user}]).decode()
-    rows = await held.database.rows(sql.PREFERENCES_OF, {"asked": asked})
+    rows = await held.database.rows(sql.PREFERENCES_OF, {"asked": asked, "worded": False})
     found = orjson.loads(rows[0]["body"]) if rows else PreferencesIn().model_dump()
     return Response(dumps(found), media_type=JSON)
 

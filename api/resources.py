@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -21,11 +22,13 @@ from api.room_events import RoomEvents
 from models.background import end
 from models.database import Database
 from models.digest_closing import Digests
+from models.errors import UnavailableError
 from models.inbox import InboxStore
 from models.presence import PresenceStore
 from models.push_queue import PushQueue
 from models.redis_client import connect
 from models.rooms import RoomStore
+from models.token_locales import TokenLocales
 from models.token_verifier import TokenVerifier
 from workers.celery_app import make_celery
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 
 log = structlog.get_logger(__name__)
+
+_SAME_LANGUAGE_S = 60.0  # in which a client that calls again and again costs no look at what language it came with
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Resources:
     bus: redis.asyncio.Redis  # the same as `redis`, unless the settings name another
     redis: redis.asyncio.Redis
     tokens: TokenVerifier
+    token_locales: TokenLocales
     authenticator: Authenticator
     admission: Admission
     hints: Hints
@@ -75,6 +81,7 @@ class Resources:
             redis=client,
             bus=bus,
             tokens=tokens,
+            token_locales=TokenLocales(database, again_after_s=_SAME_LANGUAGE_S),
             authenticator=Authenticator(database, tokens),
             admission=Admission(database, client, settings),
             hints=hints,
@@ -99,6 +106,7 @@ class Resources:
             self.tokens.revocations.read_regularly(),
             self.catalogue.read_regularly(),
             self.admission.watch_backlog(),
+            self.token_locales.write_regularly(),
         ):
             task = asyncio.create_task(work, name=getattr(work, "__qualname__", "task"))
             task.add_done_callback(_report)
@@ -114,6 +122,8 @@ class Resources:
         await self.hints.stop()
         await self.pushes.stop()
         await end(self.background)
+        with contextlib.suppress(UnavailableError):  # what was not written comes again with its user
+            await self.token_locales.write()
         await self.tokens.close()
         await self.redis.aclose()
         await self.bus.aclose()

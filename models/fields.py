@@ -57,6 +57,8 @@ _DOMAIN = r"^[a-z0-9_-]{1,64}$"
 _GRANT = r"^([A-Za-z0-9._:@+-]{1,128}|[A-Za-z0-9._:@+-]{0,127}\*)$"
 _CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 _LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$"
+LANGUAGE_TAG_PATTERN = r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$"
+MAX_LANGUAGE_TAG = 35
 _TYPE_GRANT = r"^([a-z0-9_-]+(\.[a-z0-9_-]+){1,4}|[a-z0-9_.-]{0,127}\*)$"
 NAME_RULE = "1 to 128 of the characters A-Z a-z 0-9 . _ : @ + -"
 _RULES = {
@@ -65,6 +67,7 @@ _RULES = {
     _DOMAIN: "1 to 64 of the characters a-z 0-9 _ -",
     _CLOCK: "the form HH:MM, from 00:00 to 23:59",
     _LOCALE: "the form of a language tag, such as uk or pt-BR",
+    LANGUAGE_TAG_PATTERN: "the form of a language tag, such as uk or pt-BR",
     _GRANT: f"{NAME_RULE}, or fewer and a * at the end",
     _TYPE_GRANT: "the form of a type, like shop.order.shipped, or of its beginning and a *, like shop.*",
     TENANT_PATTERN: "1 to 63 of the characters a-z 0-9 _ -, the first of them a letter or a digit",
@@ -187,6 +190,7 @@ def _check_cursor(value: str) -> str:
 ClockTime = Annotated[str, StringConstraints(pattern=_CLOCK)]
 TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
 Locale = Annotated[str, StringConstraints(pattern=_LOCALE)]
+LanguageTag = Annotated[str, StringConstraints(pattern=LANGUAGE_TAG_PATTERN, max_length=MAX_LANGUAGE_TAG)]
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
 TypeName = Annotated[str, StringConstraints(pattern=_TYPE, max_length=128)]
 Domain = Annotated[str, StringConstraints(pattern=_DOMAIN)]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = get_args(Day)
+NOTHING = '{"mutes": {"domains": [], "types": [], "priorities": []}, "quiet_hours": null, "locale": null}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +49,21 @@ class Preferences:
     locale: str | None = None  # canonical
 
     @classmethod
-    def read(cls, body: str) -> Preferences:
+    def read(cls, body: str, token_locale: str | None = None) -> Preferences:
         """Return the same from its JSON. Users who are written to a lot are read from memory."""
-        return _read(body)
+        return _read(body, token_locale)
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> Preferences:
-        """Read what `models.contracts.PreferencesIn` has checked."""
+    def of(cls, body: Mapping[str, Any], token_locale: str | None = None) -> Preferences:
+        """Read what `models.contracts.PreferencesIn` has checked; where it names no locale, `token_locale` counts."""
         mutes, quiet = body["mutes"], body["quiet_hours"]
         hours = None
         if quiet is not None:
             start, end = time.fromisoformat(quiet["start"]), time.fromisoformat(quiet["end"])
             hours = QuietHours(start, end, ZoneInfo(quiet["time_zone"]), frozenset(quiet["days"]))
         domains, types, priorities = (frozenset(mutes[kind]) for kind in ("domains", "types", "priorities"))
-        locale = canonical(body["locale"]) if body["locale"] else None
-        return cls(domains, types, priorities, hours, locale)
+        locale = body["locale"] or token_locale
+        return cls(domains, types, priorities, hours, canonical(locale) if locale else None)
 
     def muted_by(
         self, *, domain: str, type_: str, priority: Priority, mutable: bool = True, critical_overrides: bool = True
@@ -99,5 +100,5 @@ def _on_the_clock(zone: ZoneInfo, now: datetime) -> tuple[time, Day, Day]:
 
 
 @lru_cache(10_000)
-def _read(body: str) -> Preferences:
-    return Preferences.of(orjson.loads(body))
+def _read(body: str, token_locale: str | None) -> Preferences:
+    return Preferences.of(orjson.loads(body), token_locale)

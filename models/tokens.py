@@ -15,7 +15,8 @@ import jwt
 
 from models import jwks
 from models.errors import FieldError, TokenExpiredError, TokenInvalidError, ValidationFailedError
-from models.fields import API_KEY_PREFIX, NAME_RULE, TENANT_PATTERN
+from models.fields import API_KEY_PREFIX, LANGUAGE_TAG_PATTERN, MAX_LANGUAGE_TAG, NAME_RULE, TENANT_PATTERN
+from models.locales import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,11 +26,12 @@ CLOCK_LEEWAY_S = 5
 MAX_TOKEN_BYTES = 8 * 1024
 _USER = re.compile(r"[A-Za-z0-9._:@+-]{1,128}")
 _TENANT = re.compile(TENANT_PATTERN)
+_LOCALE = re.compile(LANGUAGE_TAG_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
 class UserToken:
-    """What a verified token says."""
+    """What a verified token says. `locale` is as `models.locales.canonical` writes it."""
 
     user: str
     tenant: str
@@ -144,7 +146,7 @@ def _first_that_fits(token: str, algorithm: str, candidates: Sequence[str | jwt.
 
 
 def _as_user_token(claims: Mapping[str, Any]) -> UserToken:
-    user, locale = claims["sub"], claims.get("locale")
+    user = claims["sub"]
     if not isinstance(user, str) or not _USER.fullmatch(user):
         detail = f"The claim sub must name a user, who has {NAME_RULE}"
         raise TokenInvalidError(detail)
@@ -155,7 +157,7 @@ def _as_user_token(claims: Mapping[str, Any]) -> UserToken:
         issued_at=None if claims.get("iat") is None else _time(claims["iat"]),
         rooms=_strings("rooms", claims),
         watch=_strings("watch", claims),
-        locale=locale if isinstance(locale, str) else None,
+        locale=_locale(claims.get("locale")),
     )
 
 
@@ -164,6 +166,13 @@ def _time(seconds: float) -> datetime:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError, TypeError) as error:
         raise TokenInvalidError from error
+
+
+def _locale(claimed: object) -> str | None:
+    """Return what can be a language; providers put all kinds of things there, and nobody is kept out because of it."""
+    if not isinstance(claimed, str) or len(claimed) > MAX_LANGUAGE_TAG or not _LOCALE.fullmatch(claimed):
+        return None
+    return canonical(claimed)
 
 
 def _strings(claim: str, claims: Mapping[str, Any]) -> tuple[str, ...]:

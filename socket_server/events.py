@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.contracts import ActionIn
     from models.inbox import InboxStore
     from models.socket_events import AckIn, JoinIn, LeaveIn, RefreshIn, StatusIn, SyncIn, UnwatchIn, WatchIn
+    from models.token_locales import TokenLocales
     from models.token_verifier import TokenVerifier
     from socket_server.lifetimes import Lifetimes
     from socket_server.presence import Presence
@@ -43,6 +44,7 @@ class ClientEvents:
         presence: Presence,
         watching: Watching,
         tokens: TokenVerifier,
+        token_locales: TokenLocales,
         lifetimes: Lifetimes,
     ) -> None:
         self._inbox = inbox
@@ -51,6 +53,7 @@ class ClientEvents:
         self._presence = presence
         self._watching = watching
         self._tokens = tokens
+        self._token_locales = token_locales
         self._lifetimes = lifetimes
         self._handlers: dict[str, Handle] = {
             "ack": self._ack,
@@ -107,6 +110,7 @@ class ClientEvents:
     async def _refresh(self, connection: Connection, given: RefreshIn) -> Answer:
         token = await self._tokens.verify(given.token)
         self._lifetimes.exchange(connection, token)
+        self._token_locales.note(token)
         self._rooms.leave_what_is_not_granted(connection)
         self._watching.unwatch_what_is_not_granted(connection)
         return {"expires_at": token.expires_at}

@@ -27,6 +27,7 @@ from models.quotas import Quotas
 from models.redis_client import connect
 from models.redis_keys import is_room, is_watch
 from models.rooms import RoomStore
+from models.token_locales import TokenLocales
 from models.token_verifier import TokenVerifier
 from socket_server.announcer import Announcer, Holdings
 from socket_server.bus import Bus
@@ -103,6 +104,7 @@ def create_app(settings: Settings) -> Application:
         server=server, store=presence_store, holdings=holdings, announcer=announcer, node_id=node_id, node=label
     )
     tokens = TokenVerifier(database, settings)
+    token_locales = TokenLocales(database)
     lifetimes = Lifetimes(settings=settings, server=server, registry=registry, node=label)
     receipts = Receipts(database, label, settings.ack_flush_interval_s)
 
@@ -134,11 +136,13 @@ def create_app(settings: Settings) -> Application:
             presence=presence,
             watching=watching,
             tokens=tokens,
+            token_locales=token_locales,
             lifetimes=lifetimes,
         ),
         buses=buses,
         emitters=Emitters(ears, settings.emitter_key, registry, label) if settings.emitter_key else None,
         tokens=tokens,
+        token_locales=token_locales,
         lifetimes=lifetimes,
         crowding=Crowding(settings, registry, presence_store, node_id),
         user_events=Quotas("user-events", settings.user_events_per_s, client),
@@ -158,6 +162,18 @@ def create_app(settings: Settings) -> Application:
         await client.aclose()
         await database.close()
 
+    http = Starlette(routes=_health(node, database), lifespan=lifespan)
+    door = Door(
+        socketio.ASGIApp(server, other_asgi_app=http),
+        per_s=settings.connects_per_address_per_s,
+        trusted_proxies=settings.trusted_proxies,
+        node=label,
+        draining=lambda: node.draining,
+    )
+    return Application(door, node)
+
+
+def _health(node: Node, database: Database) -> list[Route]:
     async def live(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
@@ -173,15 +189,4 @@ def create_app(settings: Settings) -> Application:
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    http = Starlette(
-        routes=[Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)],
-        lifespan=lifespan,
-    )
-    door = Door(
-        socketio.ASGIApp(server, other_asgi_app=http),
-        per_s=settings.connects_per_address_per_s,
-        trusted_proxies=settings.trusted_proxies,
-        node=label,
-        draining=lambda: node.draining,
-    )
-    return Application(door, node)
+    return [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from models.quotas import Quotas
     from models.settings import Settings
+    from models.token_locales import TokenLocales
     from models.token_verifier import TokenVerifier
     from socket_server.announcer import Announcer
     from socket_server.bus import Bus
@@ -77,6 +78,7 @@ class Node:
         buses: Sequence[Bus],
         emitters: Emitters | None,
         tokens: TokenVerifier,
+        token_locales: TokenLocales,
         lifetimes: Lifetimes,
         crowding: Crowding,
         user_events: Quotas,
@@ -97,6 +99,7 @@ class Node:
         self._buses = buses
         self._emitters = emitters
         self._tokens = tokens
+        self._token_locales = token_locales
         self._lifetimes = lifetimes
         self._crowding = crowding
         self._user_events = user_events
@@ -146,6 +149,7 @@ class Node:
         """Start the stream of a connection whose CONNECT packet is on its way."""
         self._lifetimes.begin(connection)
         self._delivery.begin(connection)
+        self._token_locales.note(connection.token)
         log.debug("connected", user=connection.token.user, session=connection.session, since=connection.since)
 
     def disconnected(self, eio_sid: str) -> None:
@@ -212,6 +216,7 @@ class Node:
         self._run(self._announce())
         self._run(self._check_heads())
         self._run(self._receipts.write_regularly())
+        self._run(self._token_locales.write_regularly())
         self._run(self._presence.write_later())
         self._run(self._watching.tell())
         self._run(self._watching.look())
@@ -291,6 +296,7 @@ class Node:
         await self._announcer.settle()
         with contextlib.suppress(UnavailableError):
             await self._receipts.write()
+            await self._token_locales.write()
         await self._announcer.withdraw()
 
 

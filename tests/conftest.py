@@ -116,8 +116,9 @@ def token(
     secret: str = SECRET,
     rooms: Sequence[str] = (),
     watch: Sequence[str] = (),
+    locale: str | None = None,
 ) -> str:
-    return mint_token(secret, tenant=tenant, user=user, ttl_s=ttl_s, rooms=rooms, watch=watch)[0]
+    return mint_token(secret, tenant=tenant, user=user, ttl_s=ttl_s, rooms=rooms, watch=watch, locale=locale)[0]
 
 
 @asynccontextmanager

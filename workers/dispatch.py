@@ -230,8 +230,9 @@ def _preferences(
     if not users:
         return {}
     asked = frames.dumps([{"tenant": tenant, "user_id": user} for tenant, user in users]).decode()
-    rows = connection.execute(preference_sql.PREFERENCES_OF, {"asked": asked}).fetchall()
-    return {(row["tenant"], row["user_id"]): Preferences.read(row["body"]) for row in rows}
+    worded = any(row["texts"] is not None for row in claimed)
+    rows = connection.execute(preference_sql.PREFERENCES_OF, {"asked": asked, "worded": worded}).fetchall()
+    return {(row["tenant"], row["user_id"]): Preferences.read(row["body"], row["token_locale"]) for row in rows}
 
 
 def _write(connection: Connection, priority: Priority, plan: Plan) -> psycopg.Cursor[dict[str, Any]]:

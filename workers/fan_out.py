@@ -66,6 +66,7 @@ class FanningOut:
             "topic": audience.topic,
             "excluded": audience.excluded,
             "priority": priority.rank,
+            "worded": row["texts"] is not None,
         }
 
     def next(self, limit: int) -> Told:
@@ -111,7 +112,7 @@ class FanningOut:
             return wishes
         asked = sql.preferences_of_next(users, everyone=self._everyone, named=self._named)
         for each in self._connection.execute(asked, self._parameters).fetchall():
-            user, theirs = each["user_id"], Preferences.read(each["body"])
+            user, theirs = each["user_id"], Preferences.read(each["body"], each["token_locale"])
             if rule := muted_by(row, priority, theirs):
                 wishes.muted.append({"user_id": user, "rule": rule})
                 continue

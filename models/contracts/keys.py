@@ -8,23 +8,22 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from models.contracts.base import Answer, Message
-from models.fields import MAX_TOKEN_TTL_S, Domain, Grants, Name, Text
+from models.fields import MAX_TOKEN_TTL_S, Domain, Grants, LanguageTag, Name, Text
 from models.states import Scope
 
 
 class TokenIn(Message):
     """Asks for a user token. `ttl` is in seconds.
 
-    `rooms` and `watch` are grants: names, or beginnings of names followed by `*`.
+    `rooms` and `watch` are grants: names, or beginnings of names followed by `*`. `locale` is the language that the
+    user is told things in from when they come with the token, where their preferences name none.
     """
 
     user: Name
     ttl: Annotated[int, Field(strict=True, ge=1, le=MAX_TOKEN_TTL_S)] = 3600
     rooms: Grants = Field(default=[])
     watch: Grants = Field(default=[])
-    locale: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)] | None = (
-        None
-    )
+    locale: LanguageTag | None = None
 
 
 class TokenOut(Answer):

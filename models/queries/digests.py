@@ -92,7 +92,8 @@ SELECT d.id AS digest_id, d.tenant, d.user_id, d.type, d.key, d.opened_at, d.clo
 FROM unnest(%(digests)s::bigint[]) WITH ORDINALITY AS a(id, ord)
 CROSS JOIN LATERAL (SELECT * FROM digest WHERE id = a.id LIMIT 1) d
 LEFT JOIN LATERAL (
-    SELECT body ->> 'locale' AS locale FROM preference WHERE tenant = d.tenant AND user_id = d.user_id LIMIT 1
+    SELECT coalesce(body ->> 'locale', token_locale) AS locale
+    FROM preference WHERE tenant = d.tenant AND user_id = d.user_id LIMIT 1
 ) p ON true
 LEFT JOIN LATERAL (
     SELECT l.position, l.count, l.most_urgent, l.last_expires_at, n.id::text AS id, n.domain, n.title, n.body, n.texts,

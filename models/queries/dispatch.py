@@ -5,6 +5,8 @@ All of it is one transaction, so a worker killed anywhere leaves either everythi
 
 from functools import cache
 
+from models.queries.preferences import says_something
+
 # One dispatcher per priority at a time: what was accepted first is numbered first. Freed by the commit.
 LOCK_PRIORITY = "SELECT pg_advisory_xact_lock(%(lock)s, %(priority)s)"
 LOCK_CLASS = 0x62656C6C  # "bell": keeps our advisory locks apart from other programs' in the same database
@@ -99,14 +101,17 @@ def _chosen(limit: int, *, everyone: bool, named: bool) -> str:
 
 @cache
 def preferences_of_next(limit: int, *, everyone: bool, named: bool = False) -> str:
-    """Return the statement that reads the preferences of those whom `fan_out` delivers to next, who have any."""
+    """Return the statement that reads the preferences of those whom `fan_out` delivers to next, who have any.
+
+    What comes in one language only is not `worded`: whoever has said nothing is then left out, as in `PREFERENCES_OF`.
+    """
     return f"""
 WITH chosen AS MATERIALIZED ({_chosen(limit, everyone=everyone, named=named)}
 )
-SELECT c.user_id, p.body::text AS body
+SELECT c.user_id, p.body::text AS body, p.token_locale
 FROM chosen c
-CROSS JOIN LATERAL (SELECT body FROM preference WHERE tenant = %(tenant)s AND user_id = c.user_id LIMIT 1) p
-WHERE c.user_id <> %(excluded)s
+CROSS JOIN LATERAL (SELECT * FROM preference WHERE tenant = %(tenant)s AND user_id = c.user_id LIMIT 1) p
+WHERE c.user_id <> %(excluded)s AND (%(worded)s OR {says_something("p.body")})
 """
 
 

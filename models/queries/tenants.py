@@ -1,5 +1,7 @@
 """Tenants: the isolation boundary. What has a column `tenant` never leaves it."""
 
+from models.queries.preferences import says_something
+
 _COLUMNS = """id, jwks_url, previous_secret IS NOT NULL AS in_rotation, ingest_per_s, retention, require_types,
        created_at"""
 
@@ -51,8 +53,9 @@ DELETE_EMPTY_ROOMS = """
 DELETE FROM room r WHERE r.tenant = %(tenant)s AND NOT EXISTS (SELECT 1 FROM room_event WHERE room_id = r.id)
 """
 
-# Its keys and its catalogue of types go with it. Keys refer to it, so that none can be made meanwhile.
-DELETE_TENANT = """
+# Its keys and its catalogue of types go with it, and what is known of users who never had anything. Keys refer to it,
+# so that none can be made meanwhile.
+DELETE_TENANT = f"""
 WITH locked AS MATERIALIZED (
     SELECT id FROM tenant WHERE id = %(tenant)s FOR UPDATE
 ), keys AS (
@@ -64,6 +67,8 @@ WITH locked AS MATERIALIZED (
     FROM locked WHERE y.tenant = locked.id AND y.body IS NOT NULL
 ), seen AS (
     DELETE FROM presence p USING locked WHERE p.tenant = locked.id
+), came_with AS (
+    DELETE FROM preference p USING locked WHERE p.tenant = locked.id AND NOT {says_something("p.body")}
 )
 DELETE FROM tenant t USING locked WHERE t.id = locked.id RETURNING t.id
 """

@@ -127,7 +127,10 @@ class InboxChange(SQLModel, table=True):
 
 
 class Preference(SQLModel, table=True):
-    """What a user does not want, as `models.contracts.PreferencesIn` has checked it."""
+    """What a user does not want, as `models.contracts.PreferencesIn` has checked it.
+
+    `token_locale` is what their last token with a locale said; it counts where the body names none.
+    """
 
     __tablename__ = "preference"
 
@@ -135,6 +138,7 @@ class Preference(SQLModel, table=True):
     user_id: str = Field(sa_type=Text, primary_key=True)
     body: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     updated_at: datetime = time_column(default=True, nullable=False)
+    token_locale: str | None = Field(default=None, sa_type=Text)
 
 
 class RetentionRound(SQLModel, table=True):

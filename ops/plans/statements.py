@@ -166,7 +166,7 @@ def _dispatching(size: Size, sample: Sample) -> Iterator[Hot]:
             name,
             "worker: what the users of a batch do not want",
             preferences.PREFERENCES_OF,
-            {"asked": _json(asked)},
+            {"asked": _json(asked), "worded": True},
         )
     for name, chosen in (("deliver 1", slice(1)), ("deliver 500", slice(None))):
         positions = [position for position, _ in sample.batch[chosen]]
@@ -214,6 +214,17 @@ def _around(size: Size, sample: Sample) -> Iterator[Hot]:
         "socket node, every half second: what its clients hold",
         receipts.RECORD_ACKS_IF_AHEAD,
         {"acks": _json(acks)},
+        writes=True,
+    )
+    came = [
+        {"tenant": TENANT, "user_id": f"u_{1 + nth}", "locale": "uk", "issued_at": "2100-01-01T00:00:00Z"}
+        for nth in range(min(_ACKS, size.inboxes))
+    ]
+    yield Hot(
+        f"remember locales {_ACKS}",
+        "every process, every half second: which language its users came with",
+        preferences.REMEMBER_LOCALES_IF_NEW,
+        {"came": _json(came)},
         writes=True,
     )
     yield Hot("outbox counts", "sweep, every second: what waits, and for how long", recover.OUTBOX_BY_PRIORITY, {})

@@ -52,6 +52,7 @@ def of_topics() -> Iterator[Hot]:
                 "id": WIDE_ID,
                 "due_at": datetime.now(UTC) + timedelta(hours=1),
                 "excluded": "",
+                "worded": True,
             }
             yield Hot(
                 f"preferences of {whose}, {count}",

@@ -19,6 +19,8 @@ from models.parked import replay_parked
 from models.presence import PresenceStore
 from models.queries import erase as sql
 from models.revocations import Revocations
+from models.token_locales import TokenLocales
+from models.tokens import UserToken
 from tests.api.test_listing import send
 from tests.api.test_notifications import problem
 from tests.api.test_preferences import set_for
@@ -194,6 +196,25 @@ async def test_sockets_that_end_because_of_it_leave_no_trace(settings: Settings,
         assert await store.last_seen([("default", "u_1")]) != [None]
         await store.record([(f"default/{GONE}", (now + timedelta(minutes=2)).timestamp())])
         assert traces(connection) == {"revocation", "presence"}  # back, with a new token
+
+
+async def test_the_language_they_came_with_goes_and_older_tokens_do_not_bring_it_back(
+    settings: Settings, connection: Connection
+) -> None:
+    now = datetime.now(UTC)
+    async with opened(settings) as database:
+        locales = TokenLocales(database)
+        tokens = [UserToken(GONE, "default", now, now + timedelta(hours=hours), locale="uk") for hours in (0, 1)]
+        locales.note(tokens[0])
+        await locales.write()
+        assert traces(connection) == {"preference"}
+        locales.note(tokens[0])
+        await erase(database, Revocations(database), "default", GONE)
+        await locales.write()
+        assert traces(connection) == {"revocation"}
+        locales.note(tokens[1])
+        await locales.write()
+        assert traces(connection) == {"revocation", "preference"}  # back, with a new token
 
 
 async def test_it_needs_the_scope_and_a_name(backend: httpx.AsyncClient, database_url: str) -> None:

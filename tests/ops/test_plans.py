@@ -179,6 +179,20 @@ def test_actions_on_many_compare_no_pairs_though_their_plans_are_from_when_every
     assert {name: said for name, plan in plans.items() if (said := plan.wasteful()).startswith("compared")} == {}
 
 
+def test_what_language_users_come_with_is_read_by_the_look_up_of_their_preferences(
+    connection: Connection, database_url: str
+) -> None:
+    fill(database_url, SIZE)
+    tidy_up(database_url)
+    explainer = Explainer(connection)
+    for hot in hot_statements(SIZE, Sample.of(connection)):
+        if hot.name.startswith("preferences"):
+            read = [node for _, node in explainer.plan(hot, Kind.GENERIC).nodes() if "Relation Name" in node]
+            assert [node["Index Name"] for node in read if node["Relation Name"] == "preference"] == ["preference_pkey"]
+            others = {node["Relation Name"] for node in read} - {"preference"}
+            assert others <= {"topic_subscription", "inbox", "broadcast"}  # whom a broadcast is for
+
+
 @pytest.mark.parametrize("seqscan", ["on", "off"])
 def test_the_check_sees_a_statement_that_has_no_index(connection: Connection, database_url: str, seqscan: str) -> None:
     fill(database_url, SIZE)
@@ -341,9 +355,8 @@ def taken(sent: list[str]) -> int:
 def test_preferences_are_not_even_read_for_what_overrides_them(
     connection: Connection, sent: list[str], overrides: bool
 ) -> None:
-    ingest(connection, "u_1")
+    ingest(connection, "u_1", priority=Priority.CRITICAL)
     connection.execute("UPDATE notification SET critical_overrides = %s", (overrides,))
-    connection.execute("UPDATE outbox SET priority = 0")
     assert dispatch_batch(connection, Priority.CRITICAL, limit=500, attempts=5).delivered == 1
     assert (preferences_sql.PREFERENCES_OF in sent) is not overrides
 

@@ -1,13 +1,13 @@
 """evidence: to which nodes pushes went, and what was found neither on its way nor at an end
 
-Revision: 0015, after 0013
+Revision: 0015, after 0014
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
