@@ -212,6 +212,9 @@ def _no_such(notification_id: str) -> NotFoundError:
 
 def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]], told: Sequence[Row]) -> dict[str, Any]:
     timeline = [{"at": row["created_at"], "event": "accepted", "detail": "committed"}, *events]
+    if row["deliver_at"] is not None and row["deliver_at"] > row["created_at"]:
+        until = f"to be delivered at {row['deliver_at']:%Y-%m-%d %H:%M:%S} UTC"
+        timeline.append({"at": row["created_at"], "event": "scheduled", "detail": until})
     timeline += [*_dispatches(row), *events_for_all(told)]
     if row["digested"]:
         timeline.append({"at": row["digested_at"], "event": "digested", "detail": _digests(row)})

@@ -163,12 +163,21 @@ def timeline(facts: Facts, events: Iterable[Mapping[str, Any]], told: Sequence[R
     for name in ("seen", "read", "archived", "deleted"):
         if facts[f"{name}_at"] is not None:
             noted.append(_event(facts[f"{name}_at"], name, f"the delivery was {name}"))
+    if _is_acked_last(facts):
+        noted.append(_event(facts["acked_at"], "acked", _what_is_acked(facts)))
     noted.sort(key=lambda event: event["at"])
-    if _is_acked(facts):
+    if _is_acked(facts) and not _is_acked_last(facts):  # the time of an ack is known until the next
         place = max(nth for nth, event in enumerate(noted, 1) if event["event"] in {"dispatched", "pushed", "offline"})
-        detail = f"a device of theirs holds everything up to number {facts['acked_seq']}"
-        noted.insert(place, _event(None, "acked", detail))
+        noted.insert(place, _event(None, "acked", _what_is_acked(facts)))
     return noted
+
+
+def _is_acked_last(facts: Facts) -> bool:
+    return _is_acked(facts) and facts["acked_from"] is not None and facts["acked_from"] < facts["seq"]
+
+
+def _what_is_acked(facts: Facts) -> str:
+    return f"a device of theirs holds everything up to number {facts['acked_seq']}"
 
 
 def _is_acked(facts: Facts) -> bool:

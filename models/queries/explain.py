@@ -5,7 +5,8 @@ EXPLAIN = """
 SELECT n.id::text AS id, n.domain, n.audience, n.actor ->> 'id' AS actor, n.created_at, n.deliver_at, n.expires_at,
        clock_timestamp() AS now, o.due_at, o.attempts, p.parked_at, b.started_at, b.done_at,
        b.cursor >= %(user)s AS was_their_turn, s.rule, s.at AS suppressed_at, t.subscribed_at,
-       i.id AS inbox_id, i.created_at AS inbox_since, i.acked_seq, d.seq, d.priority, d.silent, d.delivered_at,
+       i.id AS inbox_id, i.created_at AS inbox_since, i.acked_seq, i.acked_from, i.acked_at,
+       d.seq, d.priority, d.silent, d.delivered_at,
        d.seen_at, d.read_at, d.archived_at, d.deleted_at, d.collapsed, g.at AS digested_at,
        g.closes_at AS digest_closes_at, g.closed_at AS digest_closed_at, g.arrived_as,
        EXISTS (

@@ -13,6 +13,6 @@ WITH input AS MATERIALIZED (
         FOR UPDATE
     ) i
 )
-UPDATE inbox i SET acked_seq = locked.seq FROM locked
+UPDATE inbox i SET acked_seq = locked.seq, acked_from = i.acked_seq, acked_at = clock_timestamp() FROM locked
 WHERE i.id = ANY (ARRAY(SELECT id FROM locked)) AND i.id = locked.id AND i.acked_seq < locked.seq
 """

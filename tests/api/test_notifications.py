@@ -81,7 +81,9 @@ async def test_a_full_notification_is_stored_as_it_was_said(backend: httpx.Async
 async def test_deliver_at_schedules(backend: httpx.AsyncClient, connection: Connection) -> None:
     response = await backend.post(ONE, json=notification(deliver_at=in_a_while()))
     assert response.json()["status"] == "scheduled"
-    assert (await backend.get(f"{ONE}/{response.json()['id']}")).json()["status"] == "scheduled"
+    seen = (await backend.get(f"{ONE}/{response.json()['id']}")).json()
+    assert seen["status"] == "scheduled"
+    assert [event["event"] for event in seen["timeline"]] == ["accepted", "scheduled"]
     assert dispatch_batch(connection, Priority.NORMAL, limit=10, attempts=5).claimed == 0
 
 
