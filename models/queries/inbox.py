@@ -36,7 +36,7 @@ ORDER BY a.ord, e.seq
 _STATUS_FILTERS = {
     ListStatus.ACTIVE: "AND d.archived_at IS NULL",
     ListStatus.UNREAD: "AND d.read_at IS NULL AND d.archived_at IS NULL",
-    ListStatus.UNSEEN: "AND d.seen_at IS NULL AND d.archived_at IS NULL",
+    ListStatus.UNSEEN: "AND d.seen_at IS NULL AND d.read_at IS NULL AND d.archived_at IS NULL",
     ListStatus.ARCHIVED: "AND d.archived_at IS NOT NULL",
     ListStatus.ALL: "",
 }
@@ -45,12 +45,10 @@ _STATUS_FILTERS = {
 # Whoever may see some domains only is told what waits in those. It costs what waits in the inbox.
 _COUNTS_OF_DOMAINS = """
 CROSS JOIN LATERAL (
-    SELECT (SELECT count(*) FROM delivery d
-            WHERE d.inbox_id = i.id AND d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL
-              AND d.domain = ANY(%(domains)s)) AS unread,
-           (SELECT count(*) FROM delivery d
-            WHERE d.inbox_id = i.id AND d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL
-              AND d.domain = ANY(%(domains)s)) AS unseen
+    SELECT count(*) AS unread, count(*) FILTER (WHERE d.seen_at IS NULL) AS unseen
+    FROM delivery d
+    WHERE d.inbox_id = i.id AND d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL
+      AND d.domain = ANY(%(domains)s)
 ) c"""
 
 
@@ -93,20 +91,15 @@ ORDER BY e.seq DESC
 """
 
 
-# Each half reads one partial index: it costs what waits, not what the inbox holds.
+# It reads one partial index: it costs what waits, not what the inbox holds.
 COUNTS_BY_DOMAIN = """
 SELECT i.id AS inbox, i.last_seq AS head, e.domain, e.unread, e.unseen
 FROM inbox i
 LEFT JOIN LATERAL (
-    SELECT w.domain, sum(w.unread)::bigint AS unread, sum(w.unseen)::bigint AS unseen
-    FROM (
-        SELECT d.domain, 1 AS unread, 0 AS unseen FROM delivery d
-        WHERE d.inbox_id = i.id AND d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL
-        UNION ALL
-        SELECT d.domain, 0, 1 FROM delivery d
-        WHERE d.inbox_id = i.id AND d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL
-    ) w
-    GROUP BY w.domain
+    SELECT d.domain, count(*) AS unread, count(*) FILTER (WHERE d.seen_at IS NULL) AS unseen
+    FROM delivery d
+    WHERE d.inbox_id = i.id AND d.read_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL
+    GROUP BY d.domain
 ) e ON true
 WHERE i.tenant = %(tenant)s AND i.user_id = %(user)s
 ORDER BY e.domain

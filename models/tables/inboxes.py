@@ -83,16 +83,12 @@ class Delivery(SQLModel, table=True):
             ),
         ),
         Index(
-            "delivery_unread",
+            "delivery_waiting",  # what is unread; so what is unseen, too: whatever is read was seen
             "inbox_id",
             "seq",
+            "archived_at",  # as above
+            "seen_at",
             postgresql_where=text("read_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL"),
-        ),
-        Index(
-            "delivery_unseen",
-            "inbox_id",
-            "seq",
-            postgresql_where=text("seen_at IS NULL AND archived_at IS NULL AND deleted_at IS NULL"),
         ),
         Index("delivery_deleted", "inbox_id", "seq", postgresql_where=text("deleted_at IS NOT NULL")),
     )
