@@ -47,7 +47,8 @@ async def remove(user: UserName, held: Held, backend: UserWriter) -> Response:
     """Inbox, preferences, subscriptions, and the notifications that name nobody else; their sockets are ended.
 
     All that is kept is the user's id with the time, so that tokens from before stay refused. What was sent to others
-    stays as it was said, even where it speaks of the user. After a 503, or no answer, call it again: it goes on.
+    stays as it was said, even where it speaks of the user. What is accepted for the same name after it began is for
+    whoever has it next. After a 503, or no answer, call it again: it goes on.
     """
     counts, revoked_at = await erase(held.database, held.tokens.revocations, backend.tenant, user)
     return Response(dumps({"user": user, "revoked_at": revoked_at, "erased": counts}), media_type=JSON)

@@ -8,6 +8,9 @@ again. Nothing that was accepted before it began reaches the user afterwards:
   a broadcast that was delivering to them has done so, and it goes with the rest; one that comes to their turn later
   finds neither a subscription nor an inbox, and passes them by.
 - Their digests go with the inbox, and with what they became that was not dispatched yet: none closes afterwards.
+
+What is accepted after it began is for whoever has the name next. It is left where it waits, so that an erasure ends
+however much is sent; only what a dispatcher writes into the inbox before that goes, goes with it.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ COUNTED = (
     "subscriptions",
     "preferences",
 )
+_ANY = 2**63 - 1  # of the ids
 _RANKS = range(len(Priority) - 1, -1, -1)  # what is critical is held up last, and so for the shortest time
 _OF_DIGESTS = (Priority.LOW.rank, Priority.NORMAL.rank)  # in the same order
 
@@ -48,8 +52,8 @@ async def erase(
 
     Raises `UnavailableError` where Postgres is away, or somebody holds what is needed: then it is to be called again.
     """
-    await revocations.revoke(tenant, user, erased=True)  # from here on, the user and their devices add nothing
-    erasure = _Erasure(database, tenant, user)
+    # From here on, the user and their devices add nothing.
+    erasure = _Erasure(database, tenant, user, await revocations.revoke(tenant, user, erased=True))
     await erasure.run()
     # Again, for a socket that was opened with a new token meanwhile: it goes by the numbers of an inbox that is gone.
     revoked_at = await revocations.revoke(tenant, user, erased=True)
@@ -57,9 +61,9 @@ async def erase(
 
 
 class _Erasure:
-    def __init__(self, database: Database, tenant: str, user: str) -> None:
+    def __init__(self, database: Database, tenant: str, user: str, begun: datetime) -> None:
         self._database = database
-        self._whose = {"tenant": tenant, "user": user}
+        self._whose: dict[str, Any] = {"tenant": tenant, "user": user, "begun": begun}
         self.counts: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -68,14 +72,11 @@ class _Erasure:
             pass
         while await self._forget_what_waits():
             pass
-        while await self._erase_digests():
-            pass
+        await self._erase_digests()
         await self._forget_what_ended()
-        while await self._erase_numbers():
-            pass
-        while not await self._erase_inbox():
-            pass
-        while await self._erase_suppressions():
+        await self._erase_numbers()
+        gone_at = await self._erase_inbox()
+        while await self._erase_suppressions(gone_at):
             pass
         await self._counted(sql.FORGET_PREFERENCES)
         await self._database.rows(sql.FORGET_CURSORS, self._whose)
@@ -88,17 +89,17 @@ class _Erasure:
 
     async def _forget_what_waits(self) -> bool:
         """Look through all that waits. True where there was something: an operator may put it back in that moment."""
-        after: int | None = 0
+        look: dict[str, Any] = {"after": 0, "until": None, "event": None}
         found = False
-        while after is not None:
-            (row,) = await self._database.rows(sql.NAMED_IN_OUTBOX, {**self._whose, "after": after})
+        while look["after"] is not None:
+            (row,) = await self._database.rows(sql.NAMED_IN_OUTBOX, {**self._whose, **look})
             named: dict[int, list[str]] = defaultdict(list)
             for rank, key in row["named"]:
                 named[rank].append(key)
             for rank, ids in named.items():
                 for some in _pieces(ids):
                     found |= await self._forget_waiting(rank, some)
-            after = row["last"]
+            look = {"after": row["last"], "until": row["until"], "event": row["event"]}
         return found
 
     async def _forget_waiting(self, rank: int, ids: Sequence[str]) -> bool:
@@ -110,64 +111,81 @@ class _Erasure:
         return any(taken.values())
 
     async def _forget_what_ended(self) -> None:
-        after: int | None = 0
-        while after is not None:
-            (row,) = await self._database.rows(sql.NAMED_IN_EVENTS, {**self._whose, "after": after})
+        look: dict[str, Any] = {"after": 0, "until": None}
+        while look["after"] is not None:
+            (row,) = await self._database.rows(sql.NAMED_IN_EVENTS, {**self._whose, **look})
             for some in _pieces(row["named"]):
                 async with self._database.transaction() as connection:
                     taken = await self._take_out(connection, sql.FORGET_ENDED, some)
                 self.counts.update(taken)
-            after = row["last"]
+            look = {"after": row["last"], "until": row["until"]}
 
-    async def _erase_numbers(self) -> bool:
-        """Erase the oldest entries of the inbox, and say whether that left any."""
-        async with self._database.transaction() as connection:
-            done, more = await self._lowest_numbers(connection)
-        self.counts.update(done)
-        return more
+    async def _erase_numbers(self) -> None:
+        """Erase what is in the inbox by now, the oldest entries first; what comes in meanwhile goes with the inbox."""
+        floor, until = -1, 0
+        while floor < until:
+            async with self._database.transaction() as connection:
+                done, reached, head = await self._lowest_numbers(connection)
+            self.counts.update(done)
+            floor, until = reached, until or head
 
-    async def _erase_inbox(self) -> bool:
-        """Erase the inbox with what came in meanwhile, while nothing comes in; False where that was too much."""
+    async def _erase_inbox(self) -> datetime:
+        """Erase the inbox with what came in meanwhile, while nothing comes in. Returns when that was."""
+        done: Counter[str] = Counter()
         async with self._database.transaction() as connection:
             await _stop_dispatchers(connection, _RANKS)
-            done, more = await self._lowest_numbers(connection)
-            more |= await self._some_digests(connection)
-            if not more:
-                await connection.execute(sql.DELETE_INBOX, self._whose)
+            floor, head = -1, 0
+            while floor < head:
+                some, floor, head = await self._lowest_numbers(connection)
+                done.update(some)
+            more = True
+            while more:
+                some, more, _ = await self._some_digests(connection, _ANY)
+                done.update(some)
+            row = await (await connection.execute(sql.DELETE_INBOX, self._whose)).fetchone()
+            assert row is not None  # noqa: S101  # it says what time it is
         self.counts.update(done)
-        return not more
+        gone_at: datetime = row["at"]
+        return gone_at
 
-    async def _lowest_numbers(self, connection: AsyncConnection) -> tuple[Counter[str], bool]:
+    async def _lowest_numbers(self, connection: AsyncConnection) -> tuple[Counter[str], int, int]:
+        """Erase some. Returns up to which number, and which is the last, too; both 0 where there is no inbox."""
         await connection.execute(inbox_sql.LOCK_INBOX, self._whose)
         row = await (await connection.execute(sql.ERASE_LOWEST_NUMBERS, self._whose)).fetchone()
         if row is None:
-            return Counter(), False
+            return Counter(), 0, 0
         done = Counter(deliveries=row["deliveries"], changes=row["changes"])
         done.update(await self._take_out(connection, sql.FORGET_ENDED, row["notifications"]))
-        return done, row["more"]
+        return done, row["floor"], row["last_seq"]
 
-    async def _erase_digests(self) -> bool:
-        """Erase some, and say whether there were any; the inbox is erased together with those that come later."""
-        async with self._database.transaction() as connection:
-            await _stop_dispatchers(connection, _OF_DIGESTS)
-            return await self._some_digests(connection)
+    async def _erase_digests(self) -> None:
+        """Erase those that there are by now; the inbox is erased together with those that come later."""
+        more, until = True, _ANY
+        while more:
+            async with self._database.transaction() as connection:
+                await _stop_dispatchers(connection, _OF_DIGESTS)
+                done, more, newest = await self._some_digests(connection, until)
+            self.counts.update(done)
+            until = min(until, newest)
 
-    async def _some_digests(self, connection: AsyncConnection) -> bool:
-        """Erase some while nothing is dispatched, and say whether there were any."""
-        found = await (await connection.execute(sql.LOCK_SOME_DIGESTS, self._whose)).fetchall()
+    async def _some_digests(self, connection: AsyncConnection, until: int) -> tuple[Counter[str], bool, int]:
+        """Erase some up to one, while nothing is dispatched. Returns whether that left any, and which is the newest."""
+        found = await (await connection.execute(sql.LOCK_SOME_DIGESTS, {**self._whose, "until": until})).fetchall()
         if not found:
-            return False
+            return Counter(), False, until
         digests = {"digests": [row["id"] for row in found]}
         row = await (await connection.execute(sql.ERASE_DIGESTS, digests)).fetchone()
         assert row is not None  # noqa: S101  # it counts
-        self.counts.update(digests=row["digests"])
-        self.counts.update(await self._take_out(connection, sql.FORGET_ENDED, row["notifications"]))
-        self.counts.update(await self._take_out(connection, sql.FORGET_WAITING, row["own"]))
-        return True
+        done = Counter(digests=row["digests"])
+        done.update(await self._take_out(connection, sql.FORGET_ENDED, row["notifications"]))
+        done.update(await self._take_out(connection, sql.FORGET_WAITING, row["own"]))
+        more = max(len(found), len(row["notifications"])) >= sql.MOST_ROWS
+        return done, more, found[0]["newest"]
 
-    async def _erase_suppressions(self) -> int:
+    async def _erase_suppressions(self, gone_at: datetime) -> int:
+        asked = {**self._whose, "gone_at": gone_at}
         async with self._database.transaction() as connection:
-            row = await (await connection.execute(sql.ERASE_SOME_SUPPRESSIONS, self._whose)).fetchone()
+            row = await (await connection.execute(sql.ERASE_SOME_SUPPRESSIONS, asked)).fetchone()
             assert row is not None  # noqa: S101  # it counts
             taken = await self._take_out(connection, sql.FORGET_ENDED, row["notifications"])
         self.counts.update(taken, suppressions=row["suppressions"])

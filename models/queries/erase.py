@@ -3,17 +3,24 @@
 A notification goes when it was for that user alone; where it names others, the user is taken out of its audience. The
 piece of a user's trace that leads to a notification (its outbox row, its event, delivery or suppression) goes in the
 same transaction, so that nothing is left that leads nowhere, or cannot be found any more.
+
+What is looked for was there, or was accepted, when the erasure began, at `begun`: whatever is added meanwhile, there is
+an end to it.
 """
 
 MOST_ROWS = 2_000  # in one transaction
 _LOOKED_AT = 10_000  # rows of the outbox, or events, in one statement
 
-_NAMES_THEM = "(n.audience ->> 'user' = %(user)s OR n.audience -> 'users' ? %(user)s)"
+_NAMES_THEM = """n.created_at <= %(begun)s::timestamptz
+      AND (n.audience ->> 'user' = %(user)s OR n.audience -> 'users' ? %(user)s)"""
+_LAST_POSITION = "SELECT position FROM outbox WHERE position > 0 ORDER BY position DESC LIMIT 1"
+_LAST_EVENT = "SELECT id FROM notification_event WHERE id > 0 ORDER BY id DESC LIMIT 1"
 _FOR_NOBODY_ELSE = "(n.audience ->> 'user' = %(user)s OR n.audience -> 'users' = '[]')"
 
 UNSUBSCRIBE_FROM_SOME = f"""
 WITH doomed AS MATERIALIZED (
-    SELECT topic FROM topic_subscription WHERE tenant = %(tenant)s AND user_id = %(user)s
+    SELECT topic FROM topic_subscription
+    WHERE tenant = %(tenant)s AND user_id = %(user)s AND subscribed_at <= %(begun)s::timestamptz
     ORDER BY topic LIMIT {MOST_ROWS}  -- by topic, then by user: the order in which others lock them, too
     FOR UPDATE
 ), gone AS (
@@ -24,17 +31,35 @@ WITH doomed AS MATERIALIZED (
 SELECT count(*) AS subscriptions FROM gone
 """
 
-# Parked ones with every stretch: whatever an operator puts back meanwhile is seen at one of the two places.
+# The outbox up to where it ended at the first look. With every stretch those that are parked, and those that an
+# operator has put back since the first look, behind that end: what moves meanwhile is seen at one of the three places.
 NAMED_IN_OUTBOX = f"""
-WITH stretch AS MATERIALIZED (
-    SELECT position, notification_id, priority FROM outbox WHERE position > %(after)s AND withdraws IS NULL
+WITH first_look AS MATERIALIZED (
+    SELECT coalesce(%(until)s::bigint, ({_LAST_POSITION}), 0) AS until,
+           coalesce(%(event)s::bigint, ({_LAST_EVENT}), 0) AS event
+), stretch AS MATERIALIZED (
+    SELECT position, notification_id, priority FROM outbox
+    WHERE position > %(after)s AND position <= (SELECT until FROM first_look) AND withdraws IS NULL
     ORDER BY position LIMIT {_LOOKED_AT}
+), put_back AS (
+    SELECT o.notification_id, o.priority
+    FROM (
+        SELECT notification_id FROM notification_event
+        WHERE id > (SELECT event FROM first_look) AND event = 'replayed' OFFSET 0
+    ) e
+    CROSS JOIN LATERAL (
+        SELECT notification_id, priority FROM outbox
+        WHERE notification_id = e.notification_id AND withdraws IS NULL LIMIT 1
+    ) o
 ), waiting AS (
     SELECT notification_id, priority FROM stretch
     UNION ALL
     SELECT notification_id, priority FROM parked
+    UNION ALL
+    SELECT notification_id, priority FROM put_back
 )
-SELECT (SELECT max(position) FROM stretch) AS last,
+SELECT (SELECT max(position) FROM stretch) AS last, (SELECT until FROM first_look) AS until,
+       (SELECT event FROM first_look) AS event,
        coalesce(json_agg(json_build_array(w.priority, n.id)) FILTER (WHERE n.id IS NOT NULL), '[]') AS named
 FROM waiting w
 CROSS JOIN LATERAL (
@@ -49,12 +74,17 @@ UNION
 SELECT notification_id FROM parked WHERE notification_id = ANY(%(ids)s::uuid[])
 """
 
-# What has ended without reaching them: it expired, or was cancelled. What did reach them is found by that.
+# What has ended without reaching them: it expired, or was cancelled. What did reach them is found by that. Up to the
+# last event at the first look: what waited then has been forgotten before.
 NAMED_IN_EVENTS = f"""
-WITH stretch AS MATERIALIZED (
-    SELECT id, notification_id FROM notification_event WHERE id > %(after)s ORDER BY id LIMIT {_LOOKED_AT}
+WITH first_look AS MATERIALIZED (
+    SELECT coalesce(%(until)s::bigint, ({_LAST_EVENT}), 0) AS until
+), stretch AS MATERIALIZED (
+    SELECT id, notification_id FROM notification_event
+    WHERE id > %(after)s AND id <= (SELECT until FROM first_look)
+    ORDER BY id LIMIT {_LOOKED_AT}
 )
-SELECT (SELECT max(id) FROM stretch) AS last,
+SELECT (SELECT max(id) FROM stretch) AS last, (SELECT until FROM first_look) AS until,
        coalesce(json_agg(DISTINCT n.id) FILTER (WHERE n.id IS NOT NULL), '[]') AS named
 FROM stretch s
 CROSS JOIN LATERAL (
@@ -104,17 +134,21 @@ WITH mine AS MATERIALIZED (
     SET floor_seq = greatest(box.floor, box.floor_seq), unread = i.unread - sums.unread, unseen = i.unseen - sums.unseen
     FROM box, sums WHERE i.id = box.id
 )
-SELECT sums.deliveries, sums.notifications, (SELECT count(*) FROM changes) AS changes, box.floor < box.last_seq AS more
+SELECT sums.deliveries, sums.notifications, (SELECT count(*) FROM changes) AS changes, box.floor, box.last_seq
 FROM box CROSS JOIN sums
 """
 
-DELETE_INBOX = "DELETE FROM inbox WHERE tenant = %(tenant)s AND user_id = %(user)s"
+DELETE_INBOX = """
+WITH gone AS (DELETE FROM inbox WHERE tenant = %(tenant)s AND user_id = %(user)s)
+SELECT clock_timestamp() AS at
+"""
 
+# Of what was dispatched up to `gone_at`, when the inbox went.
 ERASE_SOME_SUPPRESSIONS = f"""
 WITH doomed AS MATERIALIZED (
     SELECT s.notification_id FROM suppression s
     CROSS JOIN LATERAL (SELECT tenant FROM notification WHERE id = s.notification_id LIMIT 1) n
-    WHERE s.user_id = %(user)s AND n.tenant = %(tenant)s
+    WHERE s.user_id = %(user)s AND n.tenant = %(tenant)s AND s.at <= %(gone_at)s::timestamptz
     ORDER BY s.notification_id LIMIT {MOST_ROWS}
     FOR UPDATE OF s
 ), gone AS (
@@ -126,7 +160,8 @@ SELECT count(*) AS suppressions, coalesce(array_agg(notification_id), '{{}}') AS
 """
 
 LOCK_SOME_DIGESTS = f"""
-SELECT id FROM digest WHERE tenant = %(tenant)s AND user_id = %(user)s
+SELECT id, (SELECT max(id) FROM digest WHERE tenant = %(tenant)s AND user_id = %(user)s) AS newest FROM digest
+WHERE tenant = %(tenant)s AND user_id = %(user)s AND id <= %(until)s
 ORDER BY tenant, user_id, id LIMIT {MOST_ROWS}
 FOR UPDATE
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from models.queries import erase, explain, inbox, listing, revocations
@@ -66,15 +67,16 @@ def _lists() -> Iterator[Hot]:
 
 
 def _erasing(notification_id: str) -> Iterator[Hot]:
-    whose: dict[str, Any] = {"tenant": TENANT, "user": DEEP}
+    now = datetime.now(UTC)
+    whose: dict[str, Any] = {"tenant": TENANT, "user": DEEP, "begun": now}
     for name, statement, more in (
         ("subscriptions", erase.UNSUBSCRIBE_FROM_SOME, {"user": "u_7"}),
-        ("look at the outbox", erase.NAMED_IN_OUTBOX, {"after": 10}),
+        ("look at the outbox", erase.NAMED_IN_OUTBOX, {"after": 10, "until": None, "event": None}),
         ("what still waits", erase.STILL_WAITING, {"ids": [notification_id]}),
-        ("look at events", erase.NAMED_IN_EVENTS, {"after": 10}),
+        ("look at events", erase.NAMED_IN_EVENTS, {"after": 10, "until": None}),
         ("lowest numbers", erase.ERASE_LOWEST_NUMBERS, {}),
         ("inbox", erase.DELETE_INBOX, {}),
-        ("suppressions", erase.ERASE_SOME_SUPPRESSIONS, {}),
+        ("suppressions", erase.ERASE_SOME_SUPPRESSIONS, {"gone_at": now}),
         ("out of audiences", erase.TAKE_OUT_OF_AUDIENCES, {"ids": [notification_id, WIDE_ID]}),
         ("forget what waits", erase.FORGET_WAITING, {"ids": [notification_id]}),
         ("forget what ended", erase.FORGET_ENDED, {"ids": [notification_id, WIDE_ID]}),

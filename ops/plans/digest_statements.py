@@ -64,7 +64,8 @@ def of_digests(keys: Sequence[str]) -> Iterator[Hot]:
     yield Hot("lock digests of one", "DELETE: before it leaves them", digests.LOCK_DIGESTS_OF, one, writes=True)
     yield Hot("take out of digests", "DELETE: of whom it waits", digests.TAKE_OUT_OF_DIGESTS, one, writes=True)
     whose = {"tenant": TENANT, "user": DEEP}
-    yield Hot("erase, lock digests", "DELETE a user", erase.LOCK_SOME_DIGESTS, whose, writes=True)
+    some = {**whose, "until": 2**63 - 1}
+    yield Hot("erase, lock digests", "DELETE a user", erase.LOCK_SOME_DIGESTS, some, writes=True)
     yield Hot("erase, digests", "DELETE a user", erase.ERASE_DIGESTS, {"digests": [1, 2, 3]}, writes=True)
 
 

@@ -29,7 +29,7 @@ from tests.api.test_topics import TOPIC, changed
 from tests.api.test_users import bearing
 from tests.conftest import as_user, in_a_while, notification
 from tests.socket_server.conftest import eventually
-from tests.workers.test_fan_out import broadcast, finish, names, reached, step, subscribe
+from tests.workers.test_fan_out import broadcast, finish, names, outbox, reached, step, subscribe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -291,11 +291,19 @@ async def test_under_load_whoever_is_erased_is_gone_and_the_rest_is_in_order(
         items = [notification(to={"users": [*gone[:3], f"other_{nth}"]}), notification(user=gone[nth % 5])]
         items += [notification(to={"topic": TOPIC}), notification(to={"everyone": True})]
         await backend.post("/v1/notifications/bulk", json={"notifications": items})
-    dispatching = asyncio.create_task(dispatched(worker))
+
+    def dispatch() -> None:
+        while outbox(worker.postgres()):
+            step(worker.postgres(), limit=500)
+
+    dispatching = asyncio.create_task(asyncio.to_thread(dispatch))
     found = []
     for user in gone:
+        left = outbox(connection)
         found.append(await erased(backend, user))
-        await asyncio.sleep(0.05)
+        await eventually(
+            lambda left=left: dispatching.done() or outbox(connection) < left
+        )  # it is not held up for long
     await dispatching
     for user in gone:
         assert traces(connection, user) == {"revocation"}
@@ -421,3 +429,69 @@ async def test_a_deep_inbox_is_erased_bit_by_bit_and_others_get_their_turn(
     assert floors[:6] == [0, 2000, 4000, 6000, 8000, 9001]  # first, digests are looked for
     assert (counts["deliveries"], counts["notifications"], counts["shared_notifications"]) == (9001, 9000, 1)
     assert faults(database_url) == ()
+
+
+# --- somebody who does not stop --------------------------------------------------------------------------------------
+
+
+class Beset(Database):
+    """A database to which somebody keeps sending: before each step of an erasure, one more of everything is there."""
+
+    sent = 0
+
+    def _send_more(self) -> None:
+        self.sent += 1
+        assert self.sent < 200, "the erasure does not end"
+        with connect(self.url) as other:
+            subscribe(other, [GONE], f"t:{self.sent}")
+            for to in ({"user": GONE}, {"users": [GONE, "u_1"]}):
+                broadcast(other, to, deliver_at=in_a_while())
+            broadcast(other, {"user": GONE}, expires_at="2026-01-01T00:00:00Z")
+            for nth in range(3):
+                broadcast(other, {"user": GONE}, type="shop.order.shipped", domain="shop")  # blog is muted
+                broadcast(other, {"user": GONE})
+                broadcast(other, {"user": GONE}, type="a.b", domain="a", digest_every="1h", digest_key=str(nth))
+            finish(other, 500)
+
+    async def rows(self, *asked: Any) -> list[dict[str, Any]]:
+        await asyncio.to_thread(self._send_more)
+        return await super().rows(*asked)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        await asyncio.to_thread(self._send_more)
+        async with super().transaction() as connection:
+            yield connection
+
+
+@pytest.mark.parametrize("pieces", ["whole", "in_small_pieces"])
+async def test_it_ends_though_somebody_keeps_sending_to_whoever_has_the_name_next(
+    pieces: str,
+    backend: httpx.AsyncClient,
+    worker: Resources,
+    settings: Settings,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = worker.postgres()
+    if pieces == "in_small_pieces":
+        request.getfixturevalue(pieces)
+        for name in ("NAMED_IN_OUTBOX", "NAMED_IN_EVENTS"):  # no faster than they are sent, two at a time
+            monkeypatch.setattr(sql, name, getattr(sql, name).replace("LIMIT 2\n", "LIMIT 50\n"))
+    await live(backend, worker, connection, settings.database_url)
+    earlier = [row["id"] for row in connection.execute("SELECT id FROM notification WHERE audience ?| '{user,users}'")]
+    async with opened(settings, Beset) as database:
+        await erase(database, Revocations(database), "default", GONE)
+    after_it_began = database.sent - 1
+    named = "audience ->> 'user' = %(user)s OR audience -> 'users' ? %(user)s"
+    (left,) = connection.execute(
+        f"SELECT count(*) FILTER (WHERE id = ANY(%(earlier)s)) AS earlier, "
+        f"count(*) FILTER (WHERE deliver_at IS NOT NULL) AS scheduled FROM notification WHERE {named}",
+        {"user": GONE, "earlier": earlier},
+    ).fetchall()
+    assert left == {"earlier": 0, "scheduled": 2 * after_it_began}
+    (kept,) = connection.execute("SELECT count(*) AS n FROM topic_subscription WHERE user_id = %s", [GONE]).fetchall()
+    assert kept["n"] == after_it_began
+    (box,) = connection.execute("SELECT floor_seq FROM inbox WHERE user_id = %s", [GONE]).fetchall()
+    assert box["floor_seq"] == 0, "it is a new one"
+    assert faults(settings.database_url) == ()
