@@ -17,8 +17,10 @@ from models.errors import UnavailableError
 from models.keys import create_key
 from models.parked import replay_parked
 from models.presence import PresenceStore
+from models.queries import dispatch as dispatch_sql
 from models.queries import erase as sql
 from models.revocations import Revocations
+from models.states import Priority
 from models.token_locales import TokenLocales
 from models.tokens import UserToken
 from tests.api.test_listing import send
@@ -27,7 +29,7 @@ from tests.api.test_preferences import set_for
 from tests.api.test_recipients import dispatched
 from tests.api.test_topics import TOPIC, changed
 from tests.api.test_users import bearing
-from tests.conftest import as_user, in_a_while, notification
+from tests.conftest import as_user, in_a_while, notification, waits_for_a_lock
 from tests.socket_server.conftest import eventually
 from tests.workers.test_fan_out import broadcast, finish, names, outbox, reached, step, subscribe
 
@@ -182,6 +184,48 @@ async def test_two_whom_the_same_notifications_name_can_go_at_once(
     assert sum(counts["notifications"] for counts in found) == 20
     assert connection.execute("SELECT 1 FROM notification").fetchall() == []
     assert faults(database_url) == ()
+
+
+@pytest.mark.parametrize("statement", ["TAKE_OUT_OF_AUDIENCES", "FORGET_WAITING", "FORGET_ENDED"])
+async def test_notifications_are_locked_in_one_order_whatever_the_plan(
+    statement: str, connection: Connection, database_url: str
+) -> None:
+    to = {"users": [GONE, "u_1"]} if statement == "TAKE_OUT_OF_AUDIENCES" else {"user": GONE}
+    keys = sorted(broadcast(connection, to) for _ in range(20))
+
+    def take_out() -> None:
+        with connect(database_url) as other:
+            for setting in ("enable_indexscan = off", "enable_seqscan = on"):
+                other.execute(f"SET {setting}")  # type: ignore[arg-type]
+            other.execute(getattr(sql, statement), {"tenant": "default", "user": GONE, "ids": keys})
+
+    locked = "SELECT id FROM notification WHERE id = %s FOR UPDATE"
+    with connection.transaction():
+        connection.execute(locked, keys[:1])
+        taking_out = asyncio.create_task(asyncio.to_thread(take_out))
+        with connect(database_url) as watching:
+            await eventually(lambda: waits_for_a_lock(watching))
+            for key in keys[1:]:  # none of them is held by who waits for the first
+                watching.execute(f"{locked} NOWAIT", [key])
+    await taking_out
+
+
+async def test_dispatchers_are_stopped_in_one_order_the_most_urgent_last(
+    backend: httpx.AsyncClient, connection: Connection, database_url: str
+) -> None:
+    connection.execute("INSERT INTO inbox (tenant, user_id) VALUES ('default', %s)", [GONE])
+    stopped = (
+        "SELECT l.objid::int AS rank FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+        "WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted"
+    )
+    for urgent in (Priority.CRITICAL, Priority.HIGH):
+        with connect(database_url) as dispatcher, dispatcher.transaction():
+            dispatcher.execute(dispatch_sql.LOCK_PRIORITY, {"lock": dispatch_sql.LOCK_CLASS, "priority": urgent.rank})
+            erasing = asyncio.create_task(erased(backend))
+            await eventually(lambda: waits_for_a_lock(connection))
+            ranks = {row["rank"] for row in connection.execute(stopped)}
+            assert ranks == {each.rank for each in Priority if each.rank >= urgent.rank}
+        await erasing
 
 
 async def test_sockets_that_end_because_of_it_leave_no_trace(settings: Settings, connection: Connection) -> None:
@@ -429,6 +473,30 @@ async def test_a_deep_inbox_is_erased_bit_by_bit_and_others_get_their_turn(
     assert floors[:6] == [0, 2000, 4000, 6000, 8000, 9001]  # first, digests are looked for
     assert (counts["deliveries"], counts["notifications"], counts["shared_notifications"]) == (9001, 9000, 1)
     assert faults(database_url) == ()
+
+
+async def test_what_retention_kept_below_the_floor_is_erased_bit_by_bit_too(
+    connection: Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "ERASE_LOWEST_NUMBERS", sql.ERASE_LOWEST_NUMBERS.replace(str(sql.MOST_ROWS), "3"))
+    for _ in range(10):
+        broadcast(connection, {"user": GONE})
+    finish(connection, 500)
+    connection.execute("UPDATE inbox SET floor_seq = 9, last_seq = 10")
+    steps = []
+
+    class Watched(Database):
+        @asynccontextmanager
+        async def transaction(self) -> AsyncIterator[Any]:
+            async with super().transaction() as own:
+                yield own
+            rows = connection.execute("SELECT floor_seq, (SELECT count(*) FROM delivery) AS left FROM inbox").fetchall()
+            steps.extend((row["floor_seq"], row["left"]) for row in rows)
+
+    async with opened(settings, Watched) as database:
+        await erase(database, Revocations(database), "default", GONE)
+    assert steps == [(9, 10), (9, 7), (9, 4), (9, 1), (10, 0)], "first, digests are looked for"
+    assert traces(connection) == {"revocation"}
 
 
 # --- somebody who does not stop --------------------------------------------------------------------------------------

@@ -10,12 +10,17 @@ import orjson
 import pytest
 
 from models.contracts import Accepted, BulkAnswer, NotificationOut, Problem
+from models.database import Database
+from models.errors import UnavailableError
 from models.keys import create_key
+from models.queries import ingest as ingest_sql
 from models.states import Priority
 from tests.conftest import in_a_while, notification, running_api
 from workers.dispatch import dispatch_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import httpx
 
     from models.database import Connection
@@ -123,6 +128,45 @@ async def test_a_hundred_equal_posts_at_once_make_one_row(
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
     assert len(stored(connection)) == 1
+
+
+@pytest.mark.parametrize("taken_again", [False, True])
+async def test_a_key_that_becomes_free_in_that_moment_is_used_or_to_be_sent_again(
+    taken_again: bool, settings: Settings, connection: Connection
+) -> None:
+    from api.ingest import Draft, Ingest, Outcome  # noqa: PLC0415
+    from api.resolve import resolve  # noqa: PLC0415
+    from api.resources import Resources  # noqa: PLC0415
+    from models.contracts import NotificationIn  # noqa: PLC0415
+
+    said = NotificationIn.model_validate(notification())
+    earlier, later = (Draft.of("default", said, "once", resolve(said, None, datetime.now(UTC))) for _ in range(2))
+
+    def take() -> None:
+        connection.execute(ingest_sql.INSERT_IF_NEW, {"rows": orjson.dumps([{"ord": 0, **earlier.row}]).decode()})
+
+    class Erasing(Database):
+        """Whoever has the key is erased as soon as it was found to be in use, before anybody asks whose it is."""
+
+        async def rows(self, statement: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
+            found = await super().rows(statement, parameters)
+            if statement == ingest_sql.INSERT_IF_NEW and not found:
+                connection.execute("DELETE FROM outbox; DELETE FROM notification")
+            elif taken_again and statement == ingest_sql.FIND_BY_IDEMPOTENCY_KEY and not stored(connection):
+                take()
+            return found
+
+    take()
+    database = Erasing(settings.database_url, size=2)
+    await database.open()
+    (result,) = await Ingest(database, Resources.build(settings).hints).accept([later])
+    await database.close()
+    if taken_again:
+        assert isinstance(result, UnavailableError)
+        assert "send it again" in result.detail
+    else:
+        assert isinstance(result, Outcome)
+        assert (result.id, result.replayed) == (later.row["id"], False)
 
 
 async def test_equal_keys_of_two_tenants_do_not_meet(backend: httpx.AsyncClient, database_url: str) -> None:

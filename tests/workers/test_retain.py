@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models import telemetry
+from models.audit import audit
 from models.database import connect
 from models.queries import retention as sql
 from models.retention import ItemRetention, KeptItems, kept_by_type
@@ -23,6 +24,7 @@ from models.states import Action, Priority
 from ops.prove.replica import Replica
 from tests.conftest import as_user, in_a_while, nobody, notification
 from tests.models.test_log import arrive, fresh_read, ingest, store
+from tests.workers.test_fan_out import broadcast
 from workers import process, tasks
 from workers.celery_app import app
 from workers.dispatch import dispatch_batch
@@ -245,6 +247,63 @@ def test_much_is_removed_in_small_steps_and_goes_on_where_the_time_ran_out(
     assert max(len(row["seqs"]) for row in connection.execute("SELECT seqs FROM inbox_change")) <= 50
     assert seqs(connection) == list(range(1_496, 1_501))
     assert (box(connection)["unread"], box(connection)["unseen"]) == (5, 5)
+
+
+class RunsOut(float):
+    """A deadline that comes after so many looks at the clock, however fast the machine is."""
+
+    looks = 0
+
+    def _is_over(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+    def __gt__(self, _: object) -> bool:  # now < deadline
+        return not self._is_over()
+
+    def __le__(self, _: object) -> bool:  # now >= deadline
+        return self._is_over()
+
+
+def test_a_round_that_broke_off_goes_on_with_the_inbox_that_it_broke_off_in(
+    connection: Connection, worker: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "MOST_RETIRED", 2)
+
+    def unread() -> list[int]:
+        return [row["unread"] for row in connection.execute("SELECT unread FROM inbox ORDER BY id")]
+
+    users = ("u_3", "u_1", "u_2")  # in the order in which inboxes come
+    for user in users:
+        arrive(connection, user, 9)
+    deadline = RunsOut()
+    deadline.looks = 3  # as the round begins, and after each step of the first inbox but its first
+    retain_until_done(worker, deadline)
+    assert unread() == [5, 7, 9], "the second is half done"
+    arrive(connection, users[0], 2)
+    retain(worker)
+    assert unread() == [7, 5, 5], "the first has had its turn in this round"
+    retain(worker)
+    assert unread() == [5, 5, 5]
+
+
+def test_what_a_trim_has_removed_is_not_missed_by_the_audit(
+    connection: Connection, worker: Resources, database_url: str
+) -> None:
+    for to in ({"user": "u_1"}, {"users": ["u_1", "u_2"]}):
+        broadcast(connection, to)
+    arrive(connection, "u_1", 7)
+    retain(worker)
+    left = connection.execute(
+        "SELECT user_id, count(d) AS n FROM inbox i JOIN delivery d ON d.inbox_id = i.id GROUP BY 1"
+    )
+    assert {row["user_id"]: row["n"] for row in left} == {"u_1": 5, "u_2": 1}, "both of the first have gone from u_1"
+    found = audit(database_url, 10)
+    assert (found.some, found.counts["dispatched"], found.counts["lost"]) == ((), 9, 0)
+    connection.execute("UPDATE inbox SET floor_seq = 0")
+    found = audit(database_url, 10)
+    assert found.counts["lost"] == 3, "an inbox that has not been trimmed should have them"
+    assert [fault for _, fault in found.some if fault.startswith("names 2 users, was delivered to 1")]
 
 
 def test_an_inbox_that_somebody_holds_is_left_for_the_next_round(connection: Connection, worker: Resources) -> None:
