@@ -1,12 +1,15 @@
 """Cancelling: whoever has not got it never will, and whoever has not read it loses it again.
 
-One transaction decides for every recipient and keeps the numbers, so that asking again answers the same. What reaches
-more than a thousand inboxes leaves them in the outbox's order, a moment after the answer; nobody new gets it meanwhile.
+One transaction decides for every recipient. Where they are up to a thousand, it does all of it and keeps the numbers,
+so that asking again answers the same. Where they are more, they lose it in the outbox's order, a moment later, and are
+counted in short statements before the answer. Nobody new gets it meanwhile, so the numbers are those of the moment of
+the decision, whoever counts: a call that broke off is made again, and goes on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,7 +22,8 @@ from models.queries import withdraw as sql
 from models.states import Cause, Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
 
     from api.auth import Backend
     from api.hints import Hints
@@ -27,9 +31,13 @@ if TYPE_CHECKING:
     from models.push import Push
     from models.push_queue import PushQueue
 
+    Ask = Callable[[str, Mapping[str, Any]], Awaitable[Sequence[dict[str, Any]]]]
+
 log = structlog.get_logger(__name__)
 
-_AT_ONCE = 1_000  # inboxes that are changed in the transaction that decides
+MOST_AT_ONCE = 1_000  # recipients of a kind, in the transaction that decides
+COUNTED_AT_ONCE = 50_000  # some tenths of a second
+_FIRST_NAME, _FIRST_ID = "", 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,14 @@ class Cancellation:
     already_read: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """How many of those that were seen count."""
+
+    n: int = 0
+    seen: int = 0
+
+
 class Cancellations:
     """Cancels."""
 
@@ -55,87 +71,139 @@ class Cancellations:
     async def cancel(self, backend: Backend, notification_id: str) -> Cancellation | None:
         """Cancel, or find that it was. Returns None where the tenant has no such notification.
 
-        Raises `ForbiddenError` for a domain that the key may not write to, and `UnavailableError`, with nothing done.
+        Raises `ForbiddenError` for a domain that the key may not write to, and `UnavailableError`: then it is to be
+        called again.
         """
-        pushes: list[Push] = []
         async with self._database.transaction() as connection:
             found = await _rows(connection, sql.FIND_TO_CANCEL, {"tenant": backend.tenant, "id": notification_id})
             if not found:
                 return None
             (notification,) = found
             backend.require_domain(notification["domain"])
-            key = {"id": notification["id"]}
-            if not await _rows(connection, sql.BEGIN_RECALL_IF_NEW, key):
-                (kept,) = await _rows(connection, sql.FIND_RECALL, key)
-                return Cancellation(**kept)
-            cancelled = await _never_to_be_told(connection, backend.tenant, notification)
-            (there,) = await _rows(connection, sql.COUNT_TO_RECALL, key)
-            done = Cancellation(cancelled, there["recalled"], there["delivered"] - there["recalled"])
-            priority = Priority.of_rank(notification["priority"])
-            is_large = done.recalled > _AT_ONCE
-            if is_large:
-                await connection.execute(sql.QUEUE_RECALL, {**key, "priority": priority.rank})
-            else:
-                pushes = await _withdraw(connection, notification["id"], priority)
-                done = Cancellation(cancelled, len(pushes), there["delivered"] - len(pushes))
-            waiting, arrived = await _leave_digests(connection, key)
-            done = Cancellation(done.cancelled + waiting, done.recalled, done.already_read + arrived)
-            await connection.execute(
-                sql.NOTE_RECALL,
-                {
-                    **key,
-                    "at": there["at"],
-                    "cancelled": done.cancelled,
-                    "recalled": done.recalled,
-                    "already_read": done.already_read,
-                    "detail": f"never to arrive for {done.cancelled}, recalled from {done.recalled}, "
-                    f"read before by {done.already_read}",
-                },
-            )
-        telemetry.cancelled.labels(str(priority)).inc()
-        telemetry.withdrawn.labels(str(Cause.RECALLED)).inc(len(pushes))
-        self._pushes.put(pushes)
-        if is_large:
-            self._hints.want([priority])
-        log.info("cancelled", notification_id=notification_id, recalled=done.recalled, cancelled=done.cancelled)
+            begun = await _rows(connection, sql.BEGIN_RECALL_IF_NEW, {"id": notification["id"]})
+            recall = _Recall(backend.tenant, notification)
+            if begun:
+                await recall.decide(connection, begun[0]["at"])
+        if begun:
+            telemetry.cancelled.labels(str(recall.priority)).inc()
+            telemetry.withdrawn.labels(str(Cause.RECALLED)).inc(len(recall.pushes))
+            self._pushes.put(recall.pushes)
+            self._hints.want([recall.priority] if recall.is_queued else ())
+        done = await self._counted(recall)
+        if begun and done:
+            log.info("cancelled", notification_id=notification_id, recalled=done.recalled, cancelled=done.cancelled)
         return done
 
+    async def _counted(self, recall: _Recall) -> Cancellation | None:
+        """Return the numbers; where they were put off, count. None where it is erased meanwhile."""
+        found = await self._database.rows(sql.FIND_RECALL, recall.key)
+        if found and not found[0]["counted"]:
+            await self._count(recall, found[0])
+            found = await self._database.rows(sql.FIND_RECALL, recall.key)
+        numbers = ("cancelled", "recalled", "already_read")
+        return Cancellation(**{name: found[0][name] for name in numbers}) if found else None
 
-async def _never_to_be_told(connection: AsyncConnection, tenant: str, notification: Mapping[str, Any]) -> int:
-    """Take a notification out of the outbox. Returns for how many users it still was."""
-    key = {"id": notification["id"]}
-    taken = [row for statement in sql.TAKE_OUT for row in await _rows(connection, statement, key)]
-    if not taken:
-        return 0
-    audience, actor = notification["audience"], notification["actor"] or {}
-    excluded = actor.get("id", "") if audience.get("exclude_actor") else ""
-    left = {"tenant": tenant, "id": notification["id"], "due_at": taken[0]["due_at"], "excluded": excluded}
-    match audience:
-        case {"users": [*users]}:
-            return len(set(users))
-        case {"topic": topic}:
-            (row,) = await _rows(connection, sql.COUNT_SUBSCRIBERS_LEFT, {**left, "topic": topic})
-        case {"everyone": True}:
-            (row,) = await _rows(connection, sql.COUNT_INBOXES_LEFT, left)
-        case _:
-            return 1
-    count: int = row["n"]
-    return count
-
-
-async def _leave_digests(connection: AsyncConnection, key: Mapping[str, Any]) -> tuple[int, int]:
-    """Take it out of open digests, after the inboxes. Returns of how many, and in how many that closed it stays."""
-    await connection.execute(digest_sql.LOCK_DIGESTS_OF, key)
-    (row,) = await _rows(connection, digest_sql.TAKE_OUT_OF_DIGESTS, key)
-    return row["waiting"], row["arrived"]
+    async def _count(self, recall: _Recall, decided: Mapping[str, Any]) -> None:
+        left, there = await recall.count(self._database.rows, decided["at"], decided["due_at"], None)
+        arrived, after = 0, _FIRST_ID
+        while True:
+            async with self._database.transaction() as connection:
+                digests = await recall.digests(connection, after, MOST_AT_ONCE)
+                waiting, closed = await recall.leave_digests(connection, digests)
+                await connection.execute(sql.COUNT_CANCELLED, {**recall.key, "n": waiting})
+            arrived += closed
+            if len(digests) < MOST_AT_ONCE:
+                break
+            after = digests[-1]
+        kept = there.seen - there.n + arrived
+        numbers = {"left": left.n, "recalled": there.n, "already_read": kept}
+        await self._database.rows(sql.FINISH_COUNT_IF_UNCOUNTED, {**recall.key, **numbers})
 
 
-async def _withdraw(connection: AsyncConnection, notification_id: str, priority: Priority) -> list[Push]:
-    asked = dumps([{"ord": 0, "id": notification_id, "cause": Cause.RECALLED}]).decode()
-    found = await _rows(connection, sql.next_to_withdraw(_AT_ONCE), {"asked": asked})
-    await connection.execute(sql.LOCK_INBOXES, {"inboxes": [row["inbox_id"] for row in found]})
-    keys = [{"inbox_id": row["inbox_id"], "seq": row["seq"], "cause": Cause.RECALLED} for row in found]
-    return withdrawal_pushes(await _rows(connection, sql.WITHDRAW, {"keys": dumps(keys).decode()}), priority)
+class _Recall:
+    """What is done to cancel one notification."""
+
+    def __init__(self, tenant: str, notification: Mapping[str, Any]) -> None:
+        self._tenant = tenant
+        self._audience = notification["audience"]
+        actor = notification["actor"] or {}
+        self._excluded = actor.get("id", "") if self._audience.get("exclude_actor") else ""
+        self.key = {"id": notification["id"]}
+        self.priority = Priority.of_rank(notification["priority"])
+        self.is_queued = False
+        self.pushes: list[Push] = []
+
+    async def decide(self, connection: AsyncConnection, at: datetime) -> None:
+        """Take it from whoever has not got it; from whoever has, where they are few, else queue that."""
+        taken = [row for statement in sql.TAKE_OUT for row in await _rows(connection, statement, self.key)]
+        due_at = taken[0]["due_at"] if taken else None
+        left, there = await self.count(partial(_rows, connection), at, due_at, MOST_AT_ONCE + 1)
+        digests = await self.digests(connection, _FIRST_ID, MOST_AT_ONCE + 1)
+        if max(left.seen, there.seen, len(digests)) > MOST_AT_ONCE:
+            self.is_queued = True
+            await connection.execute(sql.QUEUE_RECALL, {**self.key, "priority": self.priority.rank})
+            await connection.execute(sql.NOTE_RECALL_TO_BE_COUNTED, {**self.key, "due_at": due_at})
+            return
+        self.pushes = await self._withdraw(connection)
+        waiting, arrived = await self.leave_digests(connection, digests)
+        numbers = {
+            "cancelled": left.n + waiting,
+            "recalled": len(self.pushes),
+            "already_read": there.seen - len(self.pushes) + arrived,
+        }
+        await connection.execute(sql.NOTE_RECALL, {**self.key, **numbers})
+
+    async def count(
+        self, ask: Ask, at: datetime, due_at: datetime | None, most: int | None
+    ) -> tuple[_Counted, _Counted]:
+        """Count those who have yet to get it, and those who have it; up to `most` of each, where it is given."""
+        left = _Counted() if due_at is None else await self._count_left(ask, at, due_at, most)
+        there = await _count_bit_by_bit(ask, sql.count_to_recall, {**self.key, "at": at}, _FIRST_ID, most)
+        return left, there
+
+    async def _count_left(self, ask: Ask, at: datetime, due_at: datetime, most: int | None) -> _Counted:
+        asked = {**self.key, "tenant": self._tenant, "at": at, "due_at": due_at, "excluded": self._excluded}
+        match self._audience:
+            case {"users": [*users]}:
+                return _Counted(len(set(users)), len(users))
+            case {"topic": topic}:
+                asked["topic"] = topic
+                return await _count_bit_by_bit(ask, sql.count_subscribers_left, asked, _FIRST_NAME, most)
+            case {"everyone": True}:
+                return await _count_bit_by_bit(ask, sql.count_inboxes_left, asked, _FIRST_NAME, most)
+            case _:
+                return _Counted(1, 1)
+
+    async def digests(self, connection: AsyncConnection, after: int, most: int) -> list[int]:
+        """Return the next digests that it is in, or was in when they closed."""
+        rows = await _rows(connection, digest_sql.digests_of(most), {**self.key, "after": after})
+        return [row["id"] for row in rows]
+
+    async def leave_digests(self, connection: AsyncConnection, digests: Sequence[int]) -> tuple[int, int]:
+        """Take it out of those that are open, after the inboxes. Returns of how many, and in how many it stays."""
+        asked = {**self.key, "digests": digests}
+        await connection.execute(digest_sql.LOCK_DIGESTS, asked)
+        (row,) = await _rows(connection, digest_sql.TAKE_OUT_OF_DIGESTS, asked)
+        return row["waiting"], row["arrived"]
+
+    async def _withdraw(self, connection: AsyncConnection) -> list[Push]:
+        asked = dumps([{"ord": 0, **self.key, "cause": Cause.RECALLED}]).decode()
+        found = await _rows(connection, sql.next_to_withdraw(MOST_AT_ONCE), {"asked": asked})
+        await connection.execute(sql.LOCK_INBOXES, {"inboxes": [row["inbox_id"] for row in found]})
+        keys = [{"inbox_id": row["inbox_id"], "seq": row["seq"], "cause": Cause.RECALLED} for row in found]
+        return withdrawal_pushes(await _rows(connection, sql.WITHDRAW, {"keys": dumps(keys).decode()}), self.priority)
+
+
+async def _count_bit_by_bit(
+    ask: Ask, statement: Callable[[int], str], asked: Mapping[str, Any], after: str | int, most: int | None
+) -> _Counted:
+    limit = most or COUNTED_AT_ONCE
+    n = seen = 0
+    while True:
+        (row,) = await ask(statement(limit), {**asked, "after": after})
+        n, seen, after = n + row["n"], seen + row["seen"], row["last"]
+        if most or row["seen"] < limit:
+            return _Counted(n, seen)
 
 
 async def _rows(connection: AsyncConnection, statement: str, parameters: Mapping[str, Any]) -> Sequence[dict[str, Any]]:

@@ -190,7 +190,8 @@ async def cancel(notification_id: str, held: Held, backend: Writer) -> Response:
     """Whoever has not got it never will, also half-way through a broadcast; whoever has not read it loses it again.
 
     Recalled items vanish live. Those that were read stay. Doing it twice answers the same. The numbers are those of the
-    moment; what is recalled from more than 1,000 inboxes leaves them soon after the answer.
+    moment; what is recalled from more than 1,000 inboxes leaves them soon after the answer. Of millions, counting takes
+    some seconds: after a 503, or no answer, call it again.
     """
     done = await held.cancellations.cancel(backend, _key(notification_id))
     if done is None:

@@ -150,23 +150,31 @@ SELECT i.id, priority FROM input i JOIN closed c ON c.notification_id = i.id ORD
 
 # --- cancelling ------------------------------------------------------------------------------------------------------
 
+
+@cache
+def digests_of(limit: int) -> str:
+    """Return the statement that finds the next digests that have a notification, in the order of ids."""
+    return f"""
+SELECT digest_id AS id FROM digest_entry WHERE notification_id = %(id)s AND digest_id > %(after)s
+ORDER BY digest_id LIMIT {limit:d}
+"""
+
+
 # A statement of its own, before TAKE_OUT_OF_DIGESTS, which then sees which of them have closed.
-LOCK_DIGESTS_OF = f"""
-SELECT id FROM digest
-WHERE id = ANY(ARRAY(SELECT digest_id FROM digest_entry WHERE notification_id = %(id)s))
-  AND {_IS_OPEN.format("")}
+LOCK_DIGESTS = f"""
+SELECT id FROM digest WHERE id = ANY(%(digests)s::bigint[]) AND {_IS_OPEN.format("")}
 ORDER BY tenant, user_id, type, key
 FOR UPDATE
 """
 
 TAKE_OUT_OF_DIGESTS = """
-WITH waiting AS (
-    SELECT e.digest_id, e.position, d.closed_at IS NULL AS open
+WITH waiting AS MATERIALIZED (
+    SELECT e.digest_id, d.closed_at IS NULL AS open
     FROM digest_entry e CROSS JOIN LATERAL (SELECT closed_at FROM digest WHERE id = e.digest_id LIMIT 1) d
-    WHERE e.notification_id = %(id)s
+    WHERE e.notification_id = %(id)s AND e.digest_id = ANY(%(digests)s::bigint[])
 ), gone AS (
-    DELETE FROM digest_entry e USING waiting w
-    WHERE e.digest_id = w.digest_id AND e.position = w.position AND w.open
+    DELETE FROM digest_entry
+    WHERE notification_id = %(id)s AND digest_id = ANY(ARRAY(SELECT digest_id FROM waiting WHERE open))
 )
 SELECT count(*) FILTER (WHERE open) AS waiting, count(*) FILTER (WHERE NOT open) AS arrived FROM waiting
 """

@@ -21,7 +21,7 @@ ON CONFLICT DO NOTHING RETURNING at
 """
 
 FIND_RECALL = """
-SELECT cancelled, recalled, already_read FROM withdrawal
+SELECT at, due_at, counted, cancelled, recalled, already_read FROM withdrawal
 WHERE notification_id = %(id)s AND cause = 'recalled'
 """
 
@@ -34,31 +34,92 @@ TAKE_OUT = (
     _TAKE_OUT_OF_OUTBOX,
 )
 
-COUNT_SUBSCRIBERS_LEFT = """
-SELECT count(*) AS n FROM topic_subscription
-WHERE tenant = %(tenant)s AND topic = %(topic)s AND subscribed_at <= %(due_at)s
-  AND user_id > coalesce((SELECT cursor FROM broadcast WHERE notification_id = %(id)s), '') AND user_id <> %(excluded)s
+
+# What may concern millions is counted bit by bit: `seen` rows of an index up to `last`, of which `n` count. Nobody gets
+# it any more by then, so whoever counts later, or again, counts the same.
+_NOT_YET = "greatest(%(after)s, coalesce((SELECT cursor FROM broadcast WHERE notification_id = %(id)s), ''))"
+
+
+@cache
+def count_subscribers_left(limit: int) -> str:
+    """Return the statement that counts those of the next `limit` subscribers to whom it would have gone."""
+    return f"""
+SELECT count(*) FILTER (WHERE subscribed_at <= %(due_at)s AND user_id <> %(excluded)s) AS n, count(*) AS seen,
+       max(user_id) AS last
+FROM (
+    SELECT user_id, subscribed_at FROM topic_subscription
+    WHERE tenant = %(tenant)s AND topic = %(topic)s AND user_id > {_NOT_YET}
+    ORDER BY user_id LIMIT {limit:d}
+) s
 """
 
-COUNT_INBOXES_LEFT = """
-SELECT count(*) AS n FROM inbox
-WHERE tenant = %(tenant)s
-  AND created_at <= coalesce((SELECT started_at FROM broadcast WHERE notification_id = %(id)s), now())
-  AND user_id > coalesce((SELECT cursor FROM broadcast WHERE notification_id = %(id)s), '') AND user_id <> %(excluded)s
+
+@cache
+def count_inboxes_left(limit: int) -> str:
+    """Return the statement that counts those of the next `limit` inboxes to which it would have gone."""
+    return f"""
+SELECT count(*) FILTER (WHERE user_id <> %(excluded)s AND created_at <= coalesce(
+           (SELECT started_at FROM broadcast WHERE notification_id = %(id)s), %(at)s)) AS n,
+       count(*) AS seen, max(user_id) AS last
+FROM (
+    SELECT user_id, created_at FROM inbox WHERE tenant = %(tenant)s AND user_id > {_NOT_YET}
+    ORDER BY user_id LIMIT {limit:d}
+) i
 """
 
-COUNT_TO_RECALL = """
-SELECT count(*) FILTER (WHERE d.read_at IS NULL AND d.deleted_at IS NULL) AS recalled, count(*) AS delivered,
-       clock_timestamp() AS at
-FROM delivery d WHERE d.notification_id = %(id)s
+
+@cache
+def count_to_recall(limit: int) -> str:
+    """Return the statement that counts those of the next `limit` deliveries that were neither read nor deleted `at`."""
+    return f"""
+SELECT count(*) FILTER (
+           WHERE (read_at IS NULL OR read_at > %(at)s) AND (deleted_at IS NULL OR deleted_at > %(at)s)
+       ) AS n, count(*) AS seen, max(inbox_id) AS last
+FROM (
+    SELECT inbox_id, read_at, deleted_at FROM delivery
+    WHERE notification_id = %(id)s AND inbox_id > %(after)s
+    ORDER BY inbox_id LIMIT {limit:d}
+) d
 """
 
-NOTE_RECALL = """
-WITH noted AS (
-    INSERT INTO notification_event (notification_id, event, detail) VALUES (%(id)s, 'cancelled', %(detail)s)
+
+_TOLD = "format('never to arrive for %%s, recalled from %%s, read before by %%s', cancelled, recalled, already_read)"
+
+NOTE_RECALL = f"""
+WITH counted AS (
+    UPDATE withdrawal
+    SET cancelled = %(cancelled)s, recalled = %(recalled)s, already_read = %(already_read)s
+    WHERE notification_id = %(id)s AND cause = 'recalled'
+    RETURNING notification_id, cancelled, recalled, already_read
 )
-UPDATE withdrawal SET at = %(at)s, cancelled = %(cancelled)s, recalled = %(recalled)s, already_read = %(already_read)s
-WHERE notification_id = %(id)s AND cause = 'recalled'
+INSERT INTO notification_event (notification_id, event, detail)
+SELECT notification_id, 'cancelled', {_TOLD} FROM counted
+"""
+
+NOTE_RECALL_TO_BE_COUNTED = """
+WITH uncounted AS (
+    UPDATE withdrawal SET at = clock_timestamp(), due_at = %(due_at)s, counted = false
+    WHERE notification_id = %(id)s AND cause = 'recalled'
+    RETURNING notification_id
+)
+INSERT INTO notification_event (notification_id, event, detail)
+SELECT notification_id, 'cancelled', 'its recipients are being counted' FROM uncounted
+"""
+
+# In the transaction that takes it out of their digests: what is done is counted, wherever it breaks off.
+COUNT_CANCELLED = """
+UPDATE withdrawal SET cancelled = cancelled + %(n)s WHERE notification_id = %(id)s AND cause = 'recalled'
+"""
+
+FINISH_COUNT_IF_UNCOUNTED = f"""
+WITH counted AS (
+    UPDATE withdrawal
+    SET counted = true, cancelled = cancelled + %(left)s, recalled = %(recalled)s, already_read = %(already_read)s
+    WHERE notification_id = %(id)s AND cause = 'recalled' AND NOT counted
+    RETURNING notification_id, cancelled, recalled, already_read
+)
+UPDATE notification_event e SET detail = {_TOLD} FROM counted c
+WHERE e.notification_id = c.notification_id AND e.event = 'cancelled'
 """
 
 QUEUE_RECALL = "INSERT INTO outbox (notification_id, priority, withdraws) VALUES (%(id)s, %(priority)s, 'recalled')"

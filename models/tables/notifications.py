@@ -113,7 +113,8 @@ class Broadcast(SQLModel, table=True):
 class Withdrawal(SQLModel, table=True):
     """A notification that is taken out of inboxes: up to the inbox `cursor`, so far out of `withdrawn` of them.
 
-    Where it was cancelled, `cancelled` users never get it, `recalled` lose it, and `already_read` had read it.
+    Where it was cancelled, `cancelled` users never get it, `recalled` lose it, and `already_read` had read it. That is
+    so once it is `counted`. `due_at` is that of the outbox row that was taken out; null where there was none.
     """
 
     __tablename__ = "withdrawal"
@@ -126,6 +127,8 @@ class Withdrawal(SQLModel, table=True):
     recalled: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
     withdrawn: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
     already_read: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    counted: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    due_at: datetime | None = time_column()
     cursor: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
 
 

@@ -60,8 +60,9 @@ def of_digests(keys: Sequence[str]) -> Iterator[Hot]:
                 writes=True,
             )
     yield from _closing()
-    one = {"id": WIDE_ID}
-    yield Hot("lock digests of one", "DELETE: before it leaves them", digests.LOCK_DIGESTS_OF, one, writes=True)
+    one = {"id": WIDE_ID, "after": 0, "digests": list(range(1, 1_001))}
+    yield Hot("next digests of one", "DELETE: which it leaves next", digests.digests_of(1_000), one)
+    yield Hot("lock digests of one", "DELETE: before it leaves them", digests.LOCK_DIGESTS, one, writes=True)
     yield Hot("take out of digests", "DELETE: of whom it waits", digests.TAKE_OUT_OF_DIGESTS, one, writes=True)
     whose = {"tenant": TENANT, "user": DEEP}
     some = {**whose, "until": 2**63 - 1}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _CHUNKS = (1_000, 5_000)
+_COUNTED = (1_001, 50_000)
 _INBOXES = 1_000
 
 
@@ -27,28 +28,36 @@ def of_withdrawals(keys: Sequence[str]) -> Iterator[Hot]:
     yield Hot("find a recall", "DELETE repeated: the numbers of the first time", withdraw.FIND_RECALL, one)
     for name, statement in zip(("outbox", "parked"), withdraw.TAKE_OUT, strict=False):  # the third is the first
         yield Hot(f"take out of {name}", "DELETE: nobody gets it any more", statement, one, writes=True)
-    left = {**one, "topic": TOPIC, "due_at": datetime.now(UTC), "excluded": ""}
-    yield Hot("subscribers left", "DELETE: for whom a broadcast is cancelled", withdraw.COUNT_SUBSCRIBERS_LEFT, left)
-    yield Hot("inboxes left", "DELETE: the same of everyone", withdraw.COUNT_INBOXES_LEFT, left)
-    yield Hot("count to recall", "DELETE: who has it, and who has read it", withdraw.COUNT_TO_RECALL, one)
+    now = datetime.now(UTC)
+    left = {**one, "topic": TOPIC, "due_at": now, "at": now, "excluded": "", "after": ""}
+    for limit in _COUNTED:
+        for name, why, count, asked in (
+            ("subscribers left", "for whom a broadcast is cancelled", withdraw.count_subscribers_left, left),
+            ("inboxes left", "the same of everyone", withdraw.count_inboxes_left, left),
+            ("to recall", "who has it, and who has read it", withdraw.count_to_recall, {**left, "after": 0}),
+        ):
+            yield Hot(f"{limit:,} {name}", f"DELETE: {why}", count(limit), asked)
+    counted = {**one, "n": 1, "left": 1, "recalled": 1, "already_read": 1}
+    for name, counting in (("some", withdraw.COUNT_CANCELLED), ("all", withdraw.FINISH_COUNT_IF_UNCOUNTED)):
+        yield Hot(f"count {name} of a recall", "DELETE: of many", counting, counted, writes=True)
     yield Hot("queue a recall", "DELETE: of many inboxes", withdraw.QUEUE_RECALL, {**one, "priority": 3}, writes=True)
     yield Hot(
         "queue expired", "sweep, every second: what has expired", withdraw.queue_expired(_CHUNKS[-1]), {}, writes=True
     )
     for limit in _CHUNKS:
-        asked = [{"ord": 0, "id": WIDE_ID, "cause": Cause.EXPIRED}]
+        wide = [{"ord": 0, "id": WIDE_ID, "cause": Cause.EXPIRED}]
         yield Hot(
             f"next {limit:,} to withdraw, one",
             "worker: which deliveries of one notification leave next",
             withdraw.next_to_withdraw(limit),
-            {"asked": orjson.dumps(asked).decode()},
+            {"asked": orjson.dumps(wide).decode()},
         )
-    asked = [{"ord": nth, "id": key, "cause": Cause.EXPIRED} for nth, key in enumerate(keys)]
+    narrow = [{"ord": nth, "id": key, "cause": Cause.EXPIRED} for nth, key in enumerate(keys)]
     yield Hot(
         f"next to withdraw of {len(keys):,}",
         "worker: which deliveries of many notifications leave next",
         withdraw.next_to_withdraw(_CHUNKS[-1]),
-        {"asked": orjson.dumps(asked).decode()},
+        {"asked": orjson.dumps(narrow).decode()},
     )
     inboxes = list(range(1, _INBOXES + 1))
     yield Hot(
@@ -59,12 +68,12 @@ def of_withdrawals(keys: Sequence[str]) -> Iterator[Hot]:
         writes=True,
     )
     taken = [{"inbox_id": inbox, "seq": 1, "cause": Cause.EXPIRED} for inbox in inboxes]
-    for count in (1, _INBOXES):
+    for number in (1, _INBOXES):
         yield Hot(
-            f"withdraw {count:,}",
+            f"withdraw {number:,}",
             "worker: let deliveries leave, and number the changes",
             withdraw.WITHDRAW,
-            {"keys": orjson.dumps(taken[:count]).decode()},
+            {"keys": orjson.dumps(taken[:number]).decode()},
             writes=True,
         )
     yield Hot(

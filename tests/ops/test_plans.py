@@ -66,7 +66,7 @@ COLD = {
         "audit.COUNT_DIGESTS",
         "audit.FAULTY_DIGESTS",
     ),  # read it all
-    "withdraw.NOTE_RECALL",  # into what is not big, too
+    *("withdraw.NOTE_RECALL", "withdraw.NOTE_RECALL_TO_BE_COUNTED"),  # into what is not big, too
     *("keys.CREATE_KEY", "keys.LIST_KEYS", "keys.LIST_ALL_KEYS", "keys.REVOKE_KEY_IF_LIVE"),
     *("tenants.GET_TENANT", "tenants.TENANTS_AFTER", "tenants.LIST_TENANTS"),
     *("tenants.CREATE_IF_NEW", "tenants.CHANGE_IF_THERE", "tenants.DELETE_TENANT", "tenants.RETENTION_OF_TENANTS"),
