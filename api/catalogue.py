@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,8 +16,8 @@ import structlog
 
 from api.compiled_types import CompiledType
 from models.contracts import TypeIn
-from models.errors import UnavailableError
 from models.outage import Outage
+from models.polling import Polled
 from models.queries import types as sql
 
 if TYPE_CHECKING:
@@ -25,27 +25,22 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_INTERVAL_S = 0.4
-_OVERLAP = timedelta(seconds=30)  # a change is read again: it was dated before its commit could be seen
-_FIRST_S = 3.0  # how long a request waits for a process that has just started
 _MOST_COMPILED = 1_000
 
 Key = tuple[str, str]  # tenant and name
 Change = tuple[int, bool]  # version, and whether it is there
 
 
-class Catalogue:
+class Catalogue(Polled):
     """Finds types."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__(Outage(log, "postgres is away; the catalogue of types is not read"))
         self._database = database
         self._known: dict[Key, Change] = {}
         self._compiled: OrderedDict[Key, CompiledType] = OrderedDict()
         self._requiring: frozenset[str] = frozenset()
-        self._read_at: datetime | None = None  # by the clock of Postgres; None: nothing was read yet
-        self._first = asyncio.Event()
         self._compiling = asyncio.Lock()  # many ask at once for a type that has just changed: one of them compiles it
-        self._outage = Outage(log, "postgres is away; the catalogue of types is not read")
 
     async def of(self, tenant: str, name: str) -> CompiledType | None:
         """Return a type as it is now, or None where nobody registered it. Raises `UnavailableError`."""
@@ -91,33 +86,12 @@ class Catalogue:
                     self._compiled.popitem(last=False)
             return found
 
-    async def _until_read(self) -> None:
-        if not self._first.is_set():
-            try:
-                async with asyncio.timeout(_FIRST_S):
-                    await self._first.wait()
-            except TimeoutError as error:
-                raise UnavailableError from error
-
-    # --- reading what is new -----------------------------------------------------------------------------------------
-
-    async def read_regularly(self) -> None:
-        """Read for ever."""
-        while True:
-            try:
-                await self.read()
-                self._outage.is_over()
-            except UnavailableError as error:
-                self._outage.goes_on(error)
-            await asyncio.sleep(_INTERVAL_S)
-
-    async def read(self) -> None:
-        """Read what is new. Raises `UnavailableError`."""
-        since = self._read_at - _OVERLAP if self._read_at else datetime.min.replace(tzinfo=UTC)
-        rows: list[dict[str, Any]] = await self._database.rows(sql.CHANGES_SINCE, {"since": since})
+    async def _read_since(self, since: datetime | None) -> datetime:
+        asked = {"since": since or datetime.min.replace(tzinfo=UTC)}
+        rows: list[dict[str, Any]] = await self._database.rows(sql.CHANGES_SINCE, asked)
         for row in rows:
             if row["name"] is not None:
                 self.note(row["tenant"], row["name"], row["version"], live=row["live"])
         self._requiring = frozenset(row["tenant"] for row in rows if row["tenant"] is not None and row["name"] is None)
-        self._read_at = rows[0]["read_at"]
-        self._first.set()
+        read_at: datetime = rows[0]["read_at"]
+        return read_at

@@ -7,16 +7,16 @@ does not say when, is looked up: only a later revocation concerns it.
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
 from models.batching import Batcher
-from models.errors import TokenRevokedError, UnavailableError
+from models.errors import TokenRevokedError
 from models.frames import dumps
 from models.outage import Outage
+from models.polling import Polled
 from models.queries import revocations as sql
 
 if TYPE_CHECKING:
@@ -27,28 +27,23 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_INTERVAL_S = 0.4
 _KEPT = timedelta(days=1)
-_OVERLAP = timedelta(seconds=30)  # a revocation is read again: it was dated before its commit could be seen
 _LOOKED_UP_AT_ONCE = 256
 _MOST_LOOKED_UP = 10_000
 _UNDATED = "The token does not say when it was issued (iat), and its user has been disconnected; get one that does"
-_FIRST_S = 3.0  # how long a token waits for a process that has just started
 
 User = tuple[str, str]  # tenant and name
 
 
-class Revocations:
+class Revocations(Polled):
     """Knows them, and tells `on_new` of each as soon as it does."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__(Outage(log, "postgres is away; revocations are not read"))
         self._database = database
         self._known: dict[User, datetime] = {}
         self._looked_up: dict[User, datetime | None] = {}  # kept up to date like `_known`
         self._complete_since: datetime | None = None  # None: nothing was read yet
-        self._read_at: datetime | None = None  # by the clock of Postgres
-        self._outage = Outage(log, "postgres is away; revocations are not read")
-        self._first = asyncio.Event()
         self._look_up = Batcher[User, datetime | None](self._read_some, limit=_LOOKED_UP_AT_ONCE, lanes=2)
         self.on_new: Callable[[User, datetime], None] = lambda *_: None
 
@@ -66,14 +61,6 @@ class Revocations:
         Whoever registers a connection asks in the same step: what is revoked later finds it registered.
         """
         _require_later(token, self._known.get((token.tenant, token.user)))
-
-    async def _until_read(self) -> None:
-        if not self._first.is_set():
-            try:
-                async with asyncio.timeout(_FIRST_S):
-                    await self._first.wait()
-            except TimeoutError as error:
-                raise UnavailableError from error
 
     async def _of(self, whose: User) -> datetime | None:
         """Return when a user's tokens were revoked last, however long ago."""
@@ -102,28 +89,17 @@ class Revocations:
 
     # --- reading what is new -----------------------------------------------------------------------------------------
 
-    async def read_regularly(self) -> None:
-        """Read for ever."""
-        while True:
-            try:
-                await self.read()
-                self._outage.is_over()
-            except UnavailableError as error:
-                self._outage.goes_on(error)
-            await asyncio.sleep(_INTERVAL_S)
-
-    async def read(self) -> None:
-        """Read what is new. Raises `UnavailableError`."""
-        since = self._read_at - _OVERLAP if self._read_at else datetime.now(UTC) - _KEPT
+    async def _read_since(self, since: datetime | None) -> datetime:
+        since = since or datetime.now(UTC) - _KEPT
         rows = await self._database.rows(sql.REVOCATIONS_SINCE, {"since": since})
         for row in rows:
             if row["revoked_at"] is not None:
                 self._note((row["tenant"], row["user_id"]), row["revoked_at"])
-        self._read_at = rows[0]["read_at"]
         if self._complete_since is None:
             self._complete_since = since
-            self._first.set()
         self._forget_the_old()
+        read_at: datetime = rows[0]["read_at"]
+        return read_at
 
     def _note(self, whose: User, revoked_at: datetime) -> None:
         if whose in self._looked_up:
