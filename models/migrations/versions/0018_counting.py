@@ -1,13 +1,13 @@
 """counting: what is cancelled for very many is counted after it was decided
 
-Revision: 0016, after 0013. What older processes write, and what they wrote, is counted.
+Revision: 0018, after 0017. What older processes write, and what they wrote, is counted.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016"
-down_revision = "0013"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 
