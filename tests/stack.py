@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from ops.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,25 +67,9 @@ class Stack:
         pytest.fail(f"{complaint} within {START_S} s:\n{self.output[-5_000:]}")
 
 
-def free_ports(how_many: int) -> int:
-    """Return the first of `how_many` consecutive ports that are free now."""
-    for first in range(20_000 + os.getpid() % 8_000, 60_000, how_many):
-        sockets: list[socket.socket] = []
-        try:
-            sockets.extend(socket.create_server(("127.0.0.1", port)) for port in range(first, first + how_many))
-        except OSError:
-            continue
-        else:
-            return first
-        finally:
-            for one in sockets:
-                one.close()
-    pytest.fail("no free ports")
-
-
 @contextmanager
 def running_stack(data_dir: Path, *, socket_nodes: int = 2, **settings: str) -> Iterator[Stack]:
-    first = free_ports(2 + socket_nodes)
+    first = free_ports(2 + socket_nodes)[0]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("BELLHOP_")},
         "BELLHOP_DATA_DIR": str(data_dir),
