@@ -26,6 +26,7 @@ from tests.conftest import SECRET
 from tests.crash_points.fuse import Fuse
 from tests.crash_points.points import PROGRAMS
 from tests.socket_server.conftest import eventually
+from tests.stack import START_S
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -114,7 +115,7 @@ class Process:
                 except httpx.TransportError:
                     return False
 
-            await eventually(answers, PATIENCE_S)
+            await eventually(answers, START_S)
 
     def kill(self) -> None:
         assert self._process is not None
