@@ -86,6 +86,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         socket_port=0,
         head_check_interval_s=0.2,
         ack_flush_interval_s=0.05,
+        dispatch_budget_s=60,  # on a busy machine, too, one dispatcher is enough
         dispatch_linger_s=0.01,
         presence_grace_s=0.3,
         token_grace_s=0.3,
