@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.spread import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,12 +22,11 @@ VAGUE_NAMES = {"utils", "helpers", "common", "core", "services", "misc", "manage
 READERS_OF_THE_ENVIRONMENT = ("ops/", "models/settings.py", "workers/process.py")
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            name = path.relative_to(ROOT).as_posix()
-            if "node_modules" not in name:
-                yield name, ast.parse(path.read_text())
+@cache
+def sources() -> list[tuple[str, ast.Module]]:
+    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    named = [(path.relative_to(ROOT).as_posix(), path) for path in paths]
+    return [(name, ast.parse(path.read_text())) for name, path in named if "node_modules" not in name]
 
 
 def calls(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -122,3 +124,14 @@ def test_nothing_names_a_machine_or_where_packages_come_from() -> None:
     somebodys = re.compile(r"/(root|home/\w+|Users/\w+)/")
     texts = [*(ROOT / name for name, _ in sources()), *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     assert [path.name for path in texts if somebodys.search(path.read_text())] == []
+
+
+def test_whatever_starts_a_whole_engine_waits_for_its_turn() -> None:
+    starts = re.compile(r'\brunning_stack\(|sys\.executable, "-m", "ops"|\bLab\.stack\(|\bEngine\(settings')
+    starters = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "tests").rglob("*.py")
+        if path.name.startswith(("test_", "conftest")) and starts.search(path.read_text())
+    }
+    assert {name for name in starters if not name.startswith(ENGINES)} == set()
+    assert all(any(name.startswith(engine) for name in starters) for engine in ENGINES)
