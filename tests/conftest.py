@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 SECRET = "a secret that is long enough for HS256"
 _MEMORY = Path("/dev/shm")  # noqa: S108  # where Linux keeps files in memory; pytest makes a private directory in it
-_ROOM = 3 * 2**30
+_ROOM = 2 * 2**30  # a process of several needs a quarter of a gigabyte
 _numbers = itertools.count()
 
 

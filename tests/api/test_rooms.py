@@ -132,6 +132,8 @@ async def test_a_hundred_at_once_over_two_processes_make_one_event(
 ) -> None:
     async with running_api(settings) as other:
         other.headers["authorization"] = backend.headers["authorization"]
+        for client in (backend, other):
+            await log(client)  # connections are there before everybody comes at once
         key = {"Idempotency-Key": "once"}
         answers = await asyncio.gather(*(publish((backend, other)[nth % 2], 1, **key) for nth in range(100)))
     assert {answer.status_code for answer in answers} == {202}
