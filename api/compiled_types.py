@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from api.data_schemas import DataSchema
-from api.templates import Allowance, Template, TemplateError, has_markup, require_known
+from api.templates import Filling, Template, TemplateError, has_markup, require_known
 from models.errors import FieldError, ValidationFailedError
 from models.fields import MAX_BODY, MAX_DIGEST_KEY, MAX_TITLE
 from models.locales import canonical
@@ -45,7 +45,7 @@ class CompiledDigest:
     def key_for(self, values: Mapping[str, Any]) -> str:
         """Return the key of a notification with these values. Raises `ValidationFailedError`."""
         try:
-            return self.key.fill_in(values, Allowance(), MAX_DIGEST_KEY)
+            return self.key.fill_in(Filling(values), MAX_DIGEST_KEY)
         except TemplateError as error:
             detail = f"The key of the type's digest cannot be filled in: {error}"
             raise ValidationFailedError(errors=(FieldError("/data", "template_failed", detail),)) from error
@@ -90,19 +90,19 @@ class CompiledType:
 
         Raises `ValidationFailedError` that names the template and the locale.
         """
-        allowance = Allowance()
+        filling = Filling(values)
         texts = {}
         for locale, (for_title, for_body) in self.templates.items():
-            said = {"title": title, "body": body}
-            for part, template, most in (("title", for_title, MAX_TITLE), ("body", for_body, MAX_BODY)):
-                if said[part] is None:
-                    try:
-                        said[part] = template.fill_in(values, allowance, most)
-                    except TemplateError as error:
-                        raise _failed(part, locale, str(error)) from error
-            if not said["title"]:
+            part = "title"
+            try:
+                said = title if title is not None else for_title.fill_in(filling, MAX_TITLE)
+                part = "body"
+                told = body if body is not None else for_body.fill_in(filling, MAX_BODY)
+            except TemplateError as error:
+                raise _failed(part, locale, str(error)) from error
+            if not said:
                 raise _failed("title", locale, "it becomes empty on this data")
-            texts[locale] = {part: text or "" for part, text in said.items()}
+            texts[locale] = {"title": said, "body": told}
         return texts
 
 

@@ -2,7 +2,7 @@
 
 There are a few tags, no includes, no ranges, and the filters of `api.template_filters`; names are looked up in JSON,
 and never in Python's objects. Loops run over lists of the data, and all templates that are filled in for one
-notification share an `Allowance` of work, so that no data makes them run for longer than a moment.
+notification share a `Filling`, which has so much work to give, so that no data makes them run for longer than a moment.
 
 Where a template has markup in it, a client is going to show it as HTML: what is filled in is then escaped.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from io import StringIO
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from babel import Locale, UnknownLocaleError
@@ -27,7 +28,6 @@ from liquid.exceptions import (
     ResourceLimitError,
     UndefinedError,
 )
-from liquid.output import LimitedStringIO
 from liquid.stringify import to_liquid_string
 from liquid.utils import ReadOnlyChainMap
 
@@ -83,11 +83,13 @@ class TemplateError(Exception):
     """A template cannot be used, or cannot be filled in from this data. The text is for whoever wrote it."""
 
 
-class Allowance:
-    """How much work may still be done for one notification."""
+class Filling:
+    """What the templates of one notification are filled in from, and how much work may still be done for it."""
 
-    def __init__(self, work: int = _MOST_WORK) -> None:
+    def __init__(self, data: Mapping[str, Any], work: int = _MOST_WORK) -> None:
+        self._data = data
         self._left = work
+        self._context: _Context | None = None
 
     def spend(self, work: int) -> None:
         """Raise where it is used up."""
@@ -95,6 +97,13 @@ class Allowance:
         if self._left < 0:
             msg = "it is too much work on this data; let its loops run over less, or shorten it"
             raise ResourceLimitError(msg, token=None)
+
+    def context_of(self, template: BoundTemplate, length: int) -> _Context:
+        """Return what a template of so many characters is filled in with; the one before it is done."""
+        if self._context is None:
+            self._context = _Context(template, self._data, self)
+        self._context.begin(template, length)
+        return self._context
 
 
 class Template:
@@ -114,14 +123,14 @@ class Template:
                 raise TemplateError(msg) from error
             raise TemplateError(_said(error)) from error
 
-    def fill_in(self, data: Mapping[str, Any], allowance: Allowance, most: int) -> str:
+    def fill_in(self, filling: Filling, most: int) -> str:
         """Return its text of at most `most` characters. Raises `TemplateError`."""
         if self._text is not None and len(self._text) <= most:
             return self._text
-        buffer = LimitedStringIO(limit=4 * most)  # in bytes
+        buffer = _Buffer(4 * most)
         try:
-            allowance.spend(self._length)
-            self._write(_Context(self._parsed, data, allowance, self._length), buffer)
+            filling.spend(self._length)
+            self._write(filling.context_of(self._parsed, self._length), buffer)
         except OutputStreamLimitError as error:
             raise TemplateError(_TOO_LONG.format(most)) from error
         except LiquidError as error:
@@ -180,17 +189,40 @@ def _environment(locale: str, *, html: bool) -> _Environment:
     return _Environment(Locale.parse(locale, sep="-"), html=html)
 
 
+class _Buffer(StringIO):
+    """Holds so many characters."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(newline=None)
+        self._left = most
+
+    def write(self, text: str) -> int:
+        self._left -= len(text)
+        if self._left < 0:
+            msg = "the text is too long"
+            raise OutputStreamLimitError(msg, token=None)
+        return super().write(text)
+
+
 class _Context(RenderContext):
     """Looks names up in the data alone, and counts what is done."""
 
-    def __init__(self, template: BoundTemplate, data: Mapping[str, Any], allowance: Allowance, length: int) -> None:
+    def __init__(self, template: BoundTemplate, data: Mapping[str, Any], filling: Filling) -> None:
         super().__init__(template, globals=data)
         self.scope = ReadOnlyChainMap(self.locals, data)  # no clock and no counters
-        self._allowance = allowance
+        self._filling = filling
+        self._length = 0
+
+    def begin(self, template: BoundTemplate, length: int) -> None:
+        self.template = template
+        self.env = template.env
+        self.autoescape = template.env.autoescape
+        self.locals.clear()
+        self.tag_namespace["stopindex"].clear()
         self._length = length
 
     def raise_for_loop_limit(self, length: int = 1) -> None:
-        self._allowance.spend(length * self._length)
+        self._filling.spend(length * self._length)
 
     def filter(self, name: str, token: Token | None) -> Callable[..., object]:
         function = self.env.filters[name]  # `_check` saw that there is one
@@ -206,7 +238,7 @@ class _Context(RenderContext):
                 msg = f"{name} does not take these arguments"
                 raise LiquidError(msg, token=token) from error
             if isinstance(result, str):
-                self._allowance.spend(len(result) // _CHARACTERS_PER_STEP)
+                self._filling.spend(len(result) // _CHARACTERS_PER_STEP)
             too_long = isinstance(result, str) and len(result) > LONGEST_RESULT
             if too_long or (isinstance(result, int) and abs(result) > _LARGEST):
                 msg = f"the result of {name} is too large"

@@ -29,7 +29,7 @@ from workers.plan import MOST_DELIVERIES, Box, Plan, fans_out, is_alone, plan_ba
 from workers.withdraw import withdraw_next
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from models.push import Pushable
@@ -52,13 +52,18 @@ class Batch:
     broadcast: str | None = None
     claimed: int = 0
     full: bool = False
-    pushes: list[Pushable] = field(default_factory=list)
+    tell: Callable[[], Sequence[Pushable]] = tuple  # makes the pushes: that takes a while, and nobody need wait for it
     delivered: int = 0
     gathered: int = 0
     dispatched: int = 0
     expired: int = 0
     suppressed: int = 0
     withdrawn: Mapping[Cause, int] = field(default_factory=dict)
+
+    @property
+    def pushes(self) -> Sequence[Pushable]:
+        """What those are to be told who are there. Made anew each time."""
+        return self.tell()
 
 
 def dispatch_batch(connection: Connection, priority: Priority, *, limit: int, attempts: int) -> Batch:
@@ -84,12 +89,13 @@ def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batc
         if audience := fans_out(claimed[0]):
             return _fan_out(connection, priority, claimed[0], audience, limit)
         plan = plan_batch(claimed, priority, _preferences(connection, priority, claimed))
-        boxes = _write(connection, priority, plan)
+        written = _write(connection, priority, plan)
+    boxes = written.fetchall()
     return Batch(
         dispatched_at=claimed[0]["now"],
         claimed=len(plan.positions),
         full=len(claimed) == limit or len(plan.positions) < len(claimed),
-        pushes=[*plan.pushes(boxes.fetchall(), priority)],
+        tell=lambda: plan.pushes(boxes, priority),
         delivered=len(plan.entries),
         gathered=len(plan.gathered),
         dispatched=plan.dispatched,
@@ -103,7 +109,8 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
 
     A row whose inbox somebody holds stays as it is, and so does whatever follows it for the same users: order matters.
     """
-    done = Batch()
+    pushes: list[Pushable] = []
+    done = Batch(tell=lambda: pushes)
     waiting: set[tuple[str, str]] = set()
     with transaction(connection):
         claimed = _claim(connection, priority, limit)
@@ -134,7 +141,7 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
             except psycopg.Error as error:
                 _retry_or_park(connection, priority, row, _reason(error), attempts)
             else:
-                done.pushes += plan.pushes(boxes, priority)
+                pushes += plan.pushes(boxes, priority)
                 done.delivered += len(plan.entries)
                 done.gathered += len(plan.gathered)
                 done.dispatched += plan.dispatched
@@ -171,7 +178,7 @@ def _withdraw(connection: Connection, priority: Priority, claimed: Sequence[dict
     """Take back what the first rows say, as many as follow each other."""
     rows = [*itertools.takewhile(lambda row: row["withdraws"], claimed)]
     done = withdraw_next(connection, priority, rows, most=MOST_DELIVERIES)
-    return Batch(claimed=len(rows), full=True, pushes=[*done.pushes], withdrawn=done.deliveries)
+    return Batch(claimed=len(rows), full=True, tell=lambda: done.pushes, withdrawn=done.deliveries)
 
 
 def _withdraw_one_or_retry(connection: Connection, priority: Priority, row: dict[str, Any]) -> Batch:
@@ -214,8 +221,8 @@ def _fan_out(connection: Connection, priority: Priority, row: dict[str, Any], au
         broadcast=row["id"],
         claimed=1,
         full=True,
-        pushes=told.pushes,
-        delivered=len(told.pushes),
+        tell=told.tell,
+        delivered=told.delivered,
         dispatched=int(told.done),
         suppressed=told.suppressed,
         gathered=told.gathered,

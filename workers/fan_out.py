@@ -22,7 +22,7 @@ from workers.plan import MOST_DELIVERIES, asks_for_preferences, is_silent, muted
 from workers.wording import Wording
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from models.database import Connection
     from models.states import Priority
@@ -36,7 +36,8 @@ _USERS_PER_ROW = 10  # where a batch may claim so many rows: a broadcast is less
 class Told:
     """What one transaction did; `done` where it was the last."""
 
-    pushes: list[Pushable]
+    tell: Callable[[], Sequence[Pushable]]  # makes the pushes
+    delivered: int
     suppressed: int
     done: bool
     gathered: int = 0
@@ -89,8 +90,11 @@ class FanningOut:
         }
         statement = sql.fan_out(users, everyone=self._everyone, named=self._named)
         (became,) = self._connection.execute(statement, written).fetchall()
-        pushes = self._pushes(orjson.loads(became["boxes"]), wishes, changes, collapsed)
-        return Told(pushes, became["suppressed"], became["done"])
+
+        def tell() -> list[Pushable]:
+            return self._pushes(orjson.loads(became["boxes"]), wishes, changes, collapsed)
+
+        return Told(tell, became["delivered"], became["suppressed"], became["done"])
 
     def _gather(self, users: int, wishes: _Wishes) -> Told:
         """Add it to the digests of the next users instead."""
@@ -103,7 +107,7 @@ class FanningOut:
         }
         statement = digest_sql.gather_broadcast(users, everyone=self._everyone)
         (became,) = self._connection.execute(statement, written).fetchall()
-        return Told([], became["suppressed"], became["done"], became["gathered"])
+        return Told(tuple, 0, became["suppressed"], became["done"], became["gathered"])
 
     def _wishes(self, users: int) -> _Wishes:
         wishes = _Wishes()

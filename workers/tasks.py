@@ -16,7 +16,6 @@ from kombu.exceptions import OperationalError as BrokerError
 from models import telemetry
 from models.database import TRANSIENT
 from models.digest_closing import close_due
-from models.push import nowhere
 from models.queries import recover as recover_sql
 from models.queries import rooms as rooms_sql
 from models.queries import withdraw as withdraw_sql
@@ -26,13 +25,13 @@ from workers.balance import balance_once
 from workers.celery_app import BALANCE, DISPATCH, RETAIN, SWEEP, TRIM_ROOMS, app, send_hint
 from workers.dispatch import Batch, dispatch_batch
 from workers.pace import Pace
+from workers.pushing import Pushing
 from workers.retain import retain_until_done
 from workers.watch import Watch, nobody_looks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from models.push import AnswersFor
     from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -80,15 +79,18 @@ def dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Cal
 
     The successor is called a little before the time is up, so that nothing waits for it to start.
     """
-    is_left = _dispatch_until_idle(resources, priority, hand_over)
+    pace = Pace(resources.redis, resources.bus, priority, resources.settings.dispatch_batch)
+    with Pushing(resources, priority, pace) as pushing:
+        is_left = _dispatch_until_idle(resources, priority, pace, pushing, hand_over)
     resources.push_notes.write(resources.postgres)
     return is_left
 
 
-def _dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Callable[[], None]) -> bool:
+def _dispatch_until_idle(
+    resources: Resources, priority: Priority, pace: Pace, pushing: Pushing, hand_over: Callable[[], None]
+) -> bool:
     settings = resources.settings
     watch = Watch(resources.redis, priority)
-    pace = Pace(resources.redis, resources.bus, priority, settings.dispatch_batch)
     deadline = time.monotonic() + settings.dispatch_budget_s
     hand_over_at = deadline - min(_OVERLAP_S, settings.dispatch_budget_s / 2)
     handed_over = flag_is_down = woken = False
@@ -102,13 +104,14 @@ def _dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Ca
         if not flag_is_down:
             watch.keep_up()
         batch = dispatch_batch(resources.postgres(), priority, limit=pace.limit, attempts=settings.dispatch_attempts)
+        _count(priority, batch)
         if batch.full:
-            pace.published(_after_commit(resources, priority, batch, pace.answers_for))
+            pushing.beside(batch)
             pace.rest(time.monotonic() - now)
             woken = False
             continue
         if batch.claimed:
-            _after_commit(resources, priority, batch)
+            pushing.now(batch)
         elif flag_is_down:
             return False
         left_s = (deadline if handed_over else hand_over_at) - time.monotonic()
@@ -118,10 +121,7 @@ def _dispatch_until_idle(resources: Resources, priority: Priority, hand_over: Ca
             watch.lower()
 
 
-def _after_commit(
-    resources: Resources, priority: Priority, batch: Batch, answers_for: AnswersFor = nowhere
-) -> Iterable[str]:
-    """Count and push what was committed, and note to which nodes. Returns the nodes that were told."""
+def _count(priority: Priority, batch: Batch) -> None:
     telemetry.dispatched.labels(str(priority)).inc(batch.dispatched)
     telemetry.deliveries.labels(str(priority)).inc(batch.delivered)
     telemetry.expired.labels(str(priority)).inc(batch.expired)
@@ -129,16 +129,6 @@ def _after_commit(
     telemetry.gathered.labels(str(priority)).inc(batch.gathered)
     for cause, deliveries in batch.withdrawn.items():
         telemetry.withdrawn.labels(str(cause)).inc(deliveries)
-    try:
-        told = resources.publisher.publish(batch.pushes, answers_for)
-    except redis.RedisError as error:
-        telemetry.push_failures.inc()
-        log.warning("push failed; the socket nodes will repair it", priority=str(priority), error=str(error))
-        return ()
-    if batch.delivered and batch.dispatched_at is not None:
-        resources.push_notes.add(priority, batch.dispatched_at, batch.broadcast, told)
-    resources.push_notes.write_if_due(resources.postgres)
-    return told
 
 
 @app.task(name=SWEEP)

@@ -166,6 +166,7 @@ WITH chosen AS MATERIALIZED ({_chosen(limit, everyone=everyone, named=named)}
     FROM bumped
 {advance(limit, "bumped")}
 SELECT (SELECT done FROM progress) AS done, (SELECT count(*) FROM muted JOIN chosen USING (user_id)) AS suppressed,
+       count(*) AS delivered,
        coalesce(json_agg(json_build_array(user_id, id, last_seq, unread, unseen)), '[]')::text AS boxes
 FROM bumped
 """

@@ -9,7 +9,7 @@ import pytest
 from babel import Locale
 from babel.numbers import format_decimal
 
-from api.templates import Allowance, Template, TemplateError, has_markup
+from api.templates import Filling, Template, TemplateError, has_markup
 
 PARCELS = "{{ n | plural: one: '# посилка', few: '# посилки', many: '# посилок', other: '# посилки' }}"
 AT = "2026-03-01T12:00:00Z"
@@ -18,7 +18,7 @@ LONG = list(range(3_000))
 
 def filled(source: str, locale: str = "en", *, most: int = 4_000, **data: Any) -> str:
     template = Template(source, locale, html=has_markup(source))
-    return template.fill_in(data, Allowance(), most)
+    return template.fill_in(Filling(data), most)
 
 
 # --- languages -------------------------------------------------------------------------------------------------------
@@ -205,17 +205,17 @@ def test_no_data_makes_a_template_run_for_long_or_grow_large(source: str) -> Non
     template = Template(source, "en", html=False)
     began = time.thread_time()
     with pytest.raises(TemplateError, match=r"too much work|too large|longer than"):
-        template.fill_in({"l": LONG, "text": "x" * 16_000, "empty": ""}, Allowance(), 4_000)
+        template.fill_in(Filling({"l": LONG, "text": "x" * 16_000, "empty": ""}), 4_000)
     assert time.thread_time() - began < 1.0
 
 
 def test_all_that_is_filled_in_for_one_notification_shares_one_allowance() -> None:
     template = Template("{% for a in l %}{{ empty }}{% endfor %}", "en", html=False)
-    allowance = Allowance()
+    filling = Filling({"l": LONG, "empty": ""})
     for _ in range(2):
-        assert template.fill_in({"l": LONG, "empty": ""}, allowance, 200) == ""
+        assert template.fill_in(filling, 200) == ""
     with pytest.raises(TemplateError, match="too much work"):
-        template.fill_in({"l": LONG, "empty": ""}, allowance, 200)
+        template.fill_in(filling, 200)
 
 
 @pytest.mark.parametrize("locale", ["en", "uk", "de", "es", "pl", "hi", "ar-EG", "fr-CH", "pt-PT", "sv"])
@@ -223,4 +223,4 @@ def test_numbers_are_written_as_the_library_writes_them(locale: str) -> None:
     parsed = Locale.parse(locale, sep="-")
     template = Template("{{ n | number }}", locale, html=False)
     for number in (0, 5, 999, 1_000, 9_999, 10_000, 123_456, 1_234_567, 10**17, -4, -4_321, 0.5, 1_234.5):
-        assert template.fill_in({"n": number}, Allowance(), 200) == format_decimal(number, locale=parsed)
+        assert template.fill_in(Filling({"n": number}), 200) == format_decimal(number, locale=parsed)

@@ -152,9 +152,9 @@ def half_a_frame(function: Function, fuse: Fuse) -> Function:
 WORKER = {
     "claimed": Point("workers.dispatch:plan_batch", before),
     "written": Point("workers.dispatch:_write", after),
-    "committed": Point("workers.tasks:_after_commit", before),
+    "committed": Point("workers.pushing:_push", before),
     "half published": Point("models.push:Router.route", between_publishes),
-    "published": Point("workers.tasks:_after_commit", after),
+    "published": Point("workers.pushing:_push", after),
     "idle": Point("workers.watch:Watch.lower", before),
     "withdrawn": Point("workers.dispatch:withdraw_next", after),
     "gathered": Point("workers.fan_out:FanningOut._gather", after),
