@@ -83,13 +83,38 @@ class TemplateError(Exception):
     """A template cannot be used, or cannot be filled in from this data. The text is for whoever wrote it."""
 
 
-class Filling:
-    """What the templates of one notification are filled in from, and how much work may still be done for it."""
+class Filling(RenderContext):
+    """What the templates of one notification are filled in from, and how much work may still be done for it.
+
+    Names are looked up in the data alone: there is no clock, and there are no counters.
+    """
 
     def __init__(self, data: Mapping[str, Any], work: int = _MOST_WORK) -> None:
-        self._data = data
+        # The library's own takes four times as long, for tags and for templates within templates, which do not exist
+        # here. Nothing in it refers back to it, or only the garbage collector would be rid of it.
+        self.globals = data
+        self.locals = {}
+        self.counters = {}
+        self.scope = ReadOnlyChainMap(self.locals, data)
+        self.tag_namespace = {"stopindex": {}}
+        self.loops = []
+        self.disabled_tags = []
+        self.parent_context = None
+        self._copy_depth = 0
+        self.loop_iteration_carry = 1
+        self.local_namespace_size_carry = 0
         self._left = work
-        self._context: _Context | None = None
+        self._length = 0
+
+    def begin(self, template: BoundTemplate, length: int) -> None:
+        """Go on with a template of so many characters; the one before it is done. Raise where no work may be done."""
+        self.template = template
+        self.env = template.env
+        self.autoescape = template.env.autoescape
+        self.locals.clear()
+        self.tag_namespace["stopindex"].clear()
+        self._length = length
+        self.spend(length)
 
     def spend(self, work: int) -> None:
         """Raise where it is used up."""
@@ -98,12 +123,33 @@ class Filling:
             msg = "it is too much work on this data; let its loops run over less, or shorten it"
             raise ResourceLimitError(msg, token=None)
 
-    def context_of(self, template: BoundTemplate, length: int) -> _Context:
-        """Return what a template of so many characters is filled in with; the one before it is done."""
-        if self._context is None:
-            self._context = _Context(template, self._data, self)
-        self._context.begin(template, length)
-        return self._context
+    def raise_for_loop_limit(self, length: int = 1) -> None:
+        """Count what a loop does."""
+        self.spend(length * self._length)
+
+    def filter(self, name: str, token: Token | None) -> Callable[..., object]:
+        """Return a filter whose arguments are there, and whose result is bounded."""
+        function = self.env.filters[name]  # `_check` saw that there is one
+
+        def bounded(value: object, *args: object, **forms: object) -> object:
+            if name != "default":
+                for each in (value, *args, *forms.values()):
+                    if type(each) is FalsyStrictUndefined:  # `isinstance` of an abstract class takes ten times as long
+                        raise UndefinedError(each.msg, token=token)
+            try:
+                result = function(value, *args, **forms)
+            except TypeError as error:
+                msg = f"{name} does not take these arguments"
+                raise LiquidError(msg, token=token) from error
+            if isinstance(result, str):
+                self.spend(len(result) // _CHARACTERS_PER_STEP)
+            too_long = isinstance(result, str) and len(result) > LONGEST_RESULT
+            if too_long or (isinstance(result, int) and abs(result) > _LARGEST):
+                msg = f"the result of {name} is too large"
+                raise ResourceLimitError(msg, token=token)
+            return result
+
+        return bounded
 
 
 class Template:
@@ -129,8 +175,8 @@ class Template:
             return self._text
         buffer = _Buffer(4 * most)
         try:
-            filling.spend(self._length)
-            self._write(filling.context_of(self._parsed, self._length), buffer)
+            filling.begin(self._parsed, self._length)
+            self._write(filling, buffer)
         except OutputStreamLimitError as error:
             raise TemplateError(_TOO_LONG.format(most)) from error
         except LiquidError as error:
@@ -202,50 +248,6 @@ class _Buffer(StringIO):
             msg = "the text is too long"
             raise OutputStreamLimitError(msg, token=None)
         return super().write(text)
-
-
-class _Context(RenderContext):
-    """Looks names up in the data alone, and counts what is done."""
-
-    def __init__(self, template: BoundTemplate, data: Mapping[str, Any], filling: Filling) -> None:
-        super().__init__(template, globals=data)
-        self.scope = ReadOnlyChainMap(self.locals, data)  # no clock and no counters
-        self._filling = filling
-        self._length = 0
-
-    def begin(self, template: BoundTemplate, length: int) -> None:
-        self.template = template
-        self.env = template.env
-        self.autoescape = template.env.autoescape
-        self.locals.clear()
-        self.tag_namespace["stopindex"].clear()
-        self._length = length
-
-    def raise_for_loop_limit(self, length: int = 1) -> None:
-        self._filling.spend(length * self._length)
-
-    def filter(self, name: str, token: Token | None) -> Callable[..., object]:
-        function = self.env.filters[name]  # `_check` saw that there is one
-
-        def bounded(value: object, *args: object, **forms: object) -> object:
-            if name != "default":
-                for each in (value, *args, *forms.values()):
-                    if type(each) is FalsyStrictUndefined:  # `isinstance` of an abstract class takes ten times as long
-                        raise UndefinedError(each.msg, token=token)
-            try:
-                result = function(value, *args, **forms)
-            except TypeError as error:
-                msg = f"{name} does not take these arguments"
-                raise LiquidError(msg, token=token) from error
-            if isinstance(result, str):
-                self._filling.spend(len(result) // _CHARACTERS_PER_STEP)
-            too_long = isinstance(result, str) and len(result) > LONGEST_RESULT
-            if too_long or (isinstance(result, int) and abs(result) > _LARGEST):
-                msg = f"the result of {name} is too large"
-                raise ResourceLimitError(msg, token=token)
-            return result
-
-        return bounded
 
 
 def _check(template: BoundTemplate, categories: frozenset[str]) -> None:
