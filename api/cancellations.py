@@ -2,12 +2,14 @@
 
 One transaction decides for every recipient. Where they are up to a thousand, it does all of it and keeps the numbers,
 so that asking again answers the same. Where they are more, they lose it in the outbox's order, a moment later, and are
-counted in short statements before the answer. Nobody new gets it meanwhile, so the numbers are those of the moment of
-the decision, whoever counts: a call that broke off is made again, and goes on.
+counted in short statements before the answer. Nobody new gets it meanwhile: a digest that has it does not close before
+that. So the numbers are those of the moment of the decision, whoever counts: a call that broke off is made again, and
+goes on, and if it is not, some process does so in its stead.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from models import telemetry
+from models.errors import UnavailableError
 from models.frames import dumps
+from models.outage import Outage
 from models.push import withdrawal_pushes
 from models.queries import digests as digest_sql
 from models.queries import withdraw as sql
@@ -38,6 +42,8 @@ log = structlog.get_logger(__name__)
 MOST_AT_ONCE = 1_000  # recipients of a kind, in the transaction that decides
 COUNTED_AT_ONCE = 50_000  # some tenths of a second
 _FIRST_NAME, _FIRST_ID = "", 0
+_LOOK_S = 10.0
+_LEFT_AFTER_S = 30.0  # without the numbers, for which whoever cancelled waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class Cancellations:
         self._database = database
         self._hints = hints
         self._pushes = pushes
+        self._outage = Outage(log, "postgres is away; what was cancelled for very many is not counted")
 
     async def cancel(self, backend: Backend, notification_id: str) -> Cancellation | None:
         """Cancel, or find that it was. Returns None where the tenant has no such notification.
@@ -93,6 +100,21 @@ class Cancellations:
         if begun and done:
             log.info("cancelled", notification_id=notification_id, recalled=done.recalled, cancelled=done.cancelled)
         return done
+
+    async def finish_regularly(self) -> None:
+        """Finish, for ever, what broke off."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                await self.finish(_LEFT_AFTER_S)
+                self._outage.is_over()
+            except UnavailableError as error:
+                self._outage.goes_on(error)
+
+    async def finish(self, older_than_s: float) -> None:
+        """Count what was decided longer ago than that, and is not counted. Raises `UnavailableError`."""
+        for row in await self._database.rows(sql.FIND_RECALLS_LEFT_UNCOUNTED, {"older_than_s": older_than_s}):
+            await self._counted(_Recall(row["tenant"], row))
 
     async def _counted(self, recall: _Recall) -> Cancellation | None:
         """Return the numbers; where they were put off, count. None where it is erased meanwhile."""

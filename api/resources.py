@@ -107,6 +107,7 @@ class Resources:
             self.catalogue.read_regularly(),
             self.admission.watch_backlog(),
             self.token_locales.write_regularly(),
+            self.cancellations.finish_regularly(),
         ):
             task = asyncio.create_task(work, name=getattr(work, "__qualname__", "task"))
             task.add_done_callback(_report)

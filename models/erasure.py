@@ -57,6 +57,7 @@ async def erase(
     await erasure.run()
     # Again, for a socket that was opened with a new token meanwhile: it goes by the numbers of an inbox that is gone.
     revoked_at = await revocations.revoke(tenant, user, erased=True)
+    await database.rows(sql.FORGET_LANGUAGE_ALONE, {"tenant": tenant, "user": user})  # that such a token came with
     return {name: erasure.counts[name] for name in COUNTED}, revoked_at
 
 

@@ -160,8 +160,12 @@ def encode(pushes: Sequence[Pushable], answers: str = "") -> bytes:
 
     `answers` names the Redis list in which the node is to say that it has taken the message; empty: it need not.
     """
-    stretches = [(p.key, p.first, p.last, len(p.packet), p.priority, p.accepted_at) for p in pushes]
-    return b"%b\n%b" % (orjson.dumps((answers, stretches)), b"".join(p.packet for p in pushes))
+    packets = [p.packet for p in pushes]  # once: a broadcast's are made when they are asked for
+    stretches = [
+        (p.key, p.first, p.last, len(packet), p.priority, p.accepted_at)
+        for p, packet in zip(pushes, packets, strict=True)
+    ]
+    return b"%b\n%b" % (orjson.dumps((answers, stretches)), b"".join(packets))
 
 
 def decode(message: bytes) -> tuple[str, Iterable[Push]]:

@@ -19,6 +19,7 @@ from models.errors import UnavailableError
 from models.frames import dumps
 from models.outage import Outage
 from models.queries import preferences as sql
+from models.tenants import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -65,7 +66,8 @@ class TokenLocales:
     async def write(self) -> None:
         """Write what was collected. Raises `UnavailableError`; what is not written then is kept."""
         while some := [*itertools.islice(self._waiting.values(), _MOST_AT_ONCE)]:
-            await self._database.rows(sql.REMEMBER_LOCALES_IF_NEW, {"came": dumps(some).decode()})
+            came = {"came": dumps(some).decode(), "default_tenant": DEFAULT_TENANT}
+            await self._database.rows(sql.REMEMBER_LOCALES_IF_NEW, came)
             for row in some:
                 whose = (row["tenant"], row["user_id"])
                 if self._waiting.get(whose) is row:  # unless they have come with another meanwhile

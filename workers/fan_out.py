@@ -33,7 +33,7 @@ _USERS_PER_ROW = 10  # where a batch may claim so many rows: a broadcast is less
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reached:
     """What one transaction did; `done` where it was the last."""
 
     tell: Callable[[], Sequence[Pushable]]  # makes the pushes
@@ -70,7 +70,7 @@ class FanningOut:
             "worded": row["texts"] is not None,
         }
 
-    def next(self, limit: int) -> Told:
+    def next(self, limit: int) -> Reached:
         """Deliver to the next users, where batches of `limit` rows are claimed. Raises `psycopg.Error`."""
         users = min(limit * _USERS_PER_ROW, MOST_DELIVERIES)
         if self._named:  # what they have unread is taken out first, and must be theirs who get the new one
@@ -94,9 +94,9 @@ class FanningOut:
         def tell() -> list[Pushable]:
             return self._pushes(orjson.loads(became["boxes"]), wishes, changes, collapsed)
 
-        return Told(tell, became["delivered"], became["suppressed"], became["done"])
+        return Reached(tell, became["delivered"], became["suppressed"], became["done"])
 
-    def _gather(self, users: int, wishes: _Wishes) -> Told:
+    def _gather(self, users: int, wishes: _Wishes) -> Reached:
         """Add it to the digests of the next users instead."""
         row = self._row
         written = {
@@ -107,7 +107,7 @@ class FanningOut:
         }
         statement = digest_sql.gather_broadcast(users, everyone=self._everyone)
         (became,) = self._connection.execute(statement, written).fetchall()
-        return Told(tuple, 0, became["suppressed"], became["done"], became["gathered"])
+        return Reached(tuple, 0, became["suppressed"], became["done"], became["gathered"])
 
     def _wishes(self, users: int) -> _Wishes:
         wishes = _Wishes()

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_ANSWERS_AHEAD = 2  # per node: what it works on, and what is there when it has done so
+_ANSWERS_AHEAD = 2  # per node: what it works on, and what is there when it has done so; the one being sent is extra
 _ANSWER_S = 0.2
 _DISTRUST_S = 5.0  # for how long a node that did not answer is not waited for
-_LOW_BATCH = 100  # a critical one that comes into the quiet finds no more than two of these before it
+_LOW_BATCH = 100  # a critical one that comes into the quiet finds no more than three of these before it
 _GIVING_WAY_BATCH = 25
 _GIVING_WAY_PAUSE = 2.0  # of what the batch took: two thirds of the time belong to what is more urgent
 _LONGEST_PAUSE_S = 0.1

@@ -41,14 +41,13 @@ class PushNotes:
         self._paused_until = float("-inf")
         self._outage = Outage(log, "pushes cannot be noted; explanations will not tell of them")
 
-    def add(self, priority: Priority, dispatched_at: datetime, broadcast: str | None, told: Told) -> None:
-        """Note what was pushed just now."""
-        now = time.monotonic()
-        if not self._keeps or now < self._paused_until:
+    def add(self, priority: Priority, dispatched_at: datetime, broadcast: str | None, told: Told, at: float) -> None:
+        """Note what was pushed at a time, which is monotonic."""
+        if not self._keeps or time.monotonic() < self._paused_until:
             return
         batch = {"dispatched_at": dispatched_at, "priority": priority.rank, "notification_id": broadcast}
         nodes = told or {_NOBODY: ()}
-        self._rows += [(now, {**batch, "node": node, **_stretches(pushes)}) for node, pushes in nodes.items()]
+        self._rows += [(at, {**batch, "node": node, **_stretches(pushes)}) for node, pushes in nodes.items()]
 
     def write_if_due(self, connect: Callable[[], Connection]) -> None:
         """Write what has come together, unless something was written only just now."""

@@ -5,6 +5,7 @@ Postgres is busy with that one then, and this process is not. Batches are pushed
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
@@ -32,7 +33,7 @@ class Pushing:
         self._priority = priority
         self._pace = pace
         self._thread = ThreadPoolExecutor(1, "pushing")  # starts none before there is something for it to do
-        self._under_way: tuple[Batch, Future[Told | None]] | None = None
+        self._under_way: tuple[Batch, Future[tuple[Told | None, float]]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +47,7 @@ class Pushing:
     def now(self, batch: Batch) -> None:
         """Push a batch, and return when that is done."""
         self._finish()
-        self._note(batch, _push(self._resources, self._priority, batch, nowhere))
+        self._note(batch, *_push(self._resources, self._priority, batch, nowhere))
 
     def beside(self, batch: Batch) -> None:
         """Push the batch before to its end, and begin with this one. The nodes are asked to answer."""
@@ -58,23 +59,23 @@ class Pushing:
         if self._under_way is None:
             return
         (batch, task), self._under_way = self._under_way, None
-        told = task.result()
+        told, at = task.result()
         self._pace.published(told or ())
-        self._note(batch, told)
+        self._note(batch, told, at)
 
-    def _note(self, batch: Batch, told: Told | None) -> None:
+    def _note(self, batch: Batch, told: Told | None, at: float) -> None:
         """Note who was told, if that is known. In the dispatcher's thread: it is its connection that is written by."""
         notes = self._resources.push_notes
         if told is not None and batch.delivered and batch.dispatched_at is not None:
-            notes.add(self._priority, batch.dispatched_at, batch.broadcast, told)
+            notes.add(self._priority, batch.dispatched_at, batch.broadcast, told, at)
         notes.write_if_due(self._resources.postgres)
 
 
-def _push(resources: Resources, priority: Priority, batch: Batch, answers_for: AnswersFor) -> Told | None:
-    """Tell the nodes, and return which were told, and what of. None: Redis is away, and nothing is known."""
+def _push(resources: Resources, priority: Priority, batch: Batch, answers_for: AnswersFor) -> tuple[Told | None, float]:
+    """Tell the nodes, and return which were told, what of and when (monotonic). None: nothing is known of that."""
     try:
-        return resources.publisher.publish(batch.pushes, answers_for)
+        return resources.publisher.publish(batch.pushes, answers_for), time.monotonic()
     except redis.RedisError as error:
         telemetry.push_failures.inc()
         log.warning("push failed; the socket nodes will repair it", priority=str(priority), error=str(error))
-        return None
+        return None, time.monotonic()

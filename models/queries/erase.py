@@ -8,6 +8,8 @@ What is looked for was there, or was accepted, when the erasure began, at `begun
 an end to it.
 """
 
+from models.queries.preferences import says_something
+
 MOST_ROWS = 2_000  # in one transaction
 _LOOKED_AT = 10_000  # rows of the outbox, or events, in one statement
 
@@ -250,6 +252,13 @@ WITH last_seen AS (
     DELETE FROM preference WHERE tenant = %(tenant)s AND user_id = %(user)s RETURNING 1
 )
 SELECT count(*) AS preferences FROM gone
+"""
+
+# What somebody has set since then is the next holder's of the name.
+FORGET_LANGUAGE_ALONE = f"""
+DELETE FROM preference
+WHERE tenant = %(tenant)s AND user_id = %(user)s AND NOT ({says_something("body")})
+RETURNING user_id
 """
 
 # A broadcast that stopped at them, for now or for good, says how far it is by another name. Nobody who is in its

@@ -26,7 +26,7 @@ RETURNING user_id
 """
 
 # Whoever comes with what is remembered costs a look and no write. A token from before its user was disconnected, or
-# erased, counts no more: it must not leave a trace.
+# erased, counts no more, nor one of a tenant that is gone: they must not leave a trace.
 REMEMBER_LOCALES_IF_NEW = f"""
 WITH new AS MATERIALIZED (
     SELECT i.tenant, i.user_id, i.locale, i.issued_at
@@ -42,7 +42,8 @@ FROM new n
 LEFT JOIN LATERAL (
     SELECT revoked_at FROM revocation WHERE tenant = n.tenant AND user_id = n.user_id LIMIT 1
 ) r ON true
-WHERE r.revoked_at IS NULL OR r.revoked_at <= n.issued_at
+WHERE (r.revoked_at IS NULL OR r.revoked_at <= n.issued_at)
+  AND (n.tenant = %(default_tenant)s OR EXISTS (SELECT 1 FROM tenant WHERE id = n.tenant))
 ORDER BY n.tenant, n.user_id  -- one order for all writers: no deadlock
 ON CONFLICT (tenant, user_id) DO UPDATE SET token_locale = excluded.token_locale
 """

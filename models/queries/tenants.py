@@ -15,14 +15,15 @@ LIST_TENANTS = f"SELECT {_COLUMNS} FROM tenant ORDER BY created_at, id"
 
 # What is stored for a tenant, kind by kind; each look reads one entry of an index.
 _HOLDINGS = {
-    "notifications": "notification",
-    "inboxes": "inbox",
-    "rooms": "room",
-    "subscriptions": "topic_subscription",
-    "preferences": "preference",
+    "notifications": ("notification", ""),
+    "inboxes": ("inbox", ""),
+    "rooms": ("room", ""),
+    "subscriptions": ("topic_subscription", ""),
+    "preferences": ("preference", f" AND {says_something('body')}"),
 }
 HOLDINGS = " UNION ALL ".join(
-    f"(SELECT '{kind}' AS kind FROM {table} WHERE tenant = %(tenant)s LIMIT 1)" for kind, table in _HOLDINGS.items()
+    f"(SELECT '{kind}' AS kind FROM {table} WHERE tenant = %(tenant)s{more} LIMIT 1)"
+    for kind, (table, more) in _HOLDINGS.items()
 )
 
 CREATE_IF_NEW = f"""

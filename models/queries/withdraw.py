@@ -25,6 +25,17 @@ SELECT at, due_at, counted, cancelled, recalled, already_read FROM withdrawal
 WHERE notification_id = %(id)s AND cause = 'recalled'
 """
 
+# Whoever counted them broke off, or is slow.
+FIND_RECALLS_LEFT_UNCOUNTED = """
+SELECT n.id::text AS id, n.tenant, n.domain, n.priority, n.audience, n.actor
+FROM (
+    SELECT notification_id FROM withdrawal
+    WHERE NOT counted AND at <= now() - make_interval(secs => %(older_than_s)s)
+    ORDER BY at LIMIT 10
+) w
+CROSS JOIN LATERAL (SELECT * FROM notification WHERE id = w.notification_id LIMIT 1) n
+"""
+
 # Waits for the dispatcher that has it: from its commit on nobody gets it any more, or everybody has it.
 _TAKE_OUT_OF_OUTBOX = "DELETE FROM outbox WHERE notification_id = %(id)s AND withdraws IS NULL RETURNING due_at"
 # Each sees what was committed while the one before it waited: a row that is being parked, or put back, is found.
@@ -190,7 +201,7 @@ WITH target AS MATERIALIZED (
         SELECT * FROM delivery WHERE inbox_id = k.inbox_id AND seq = k.seq AND deleted_at IS NULL LIMIT 1
     ) d
 ), touched AS (
-    UPDATE delivery d SET deleted_at = now() FROM target t WHERE d.inbox_id = t.inbox_id AND d.seq = t.seq
+    UPDATE delivery d SET deleted_at = clock_timestamp() FROM target t WHERE d.inbox_id = t.inbox_id AND d.seq = t.seq
 ), per_box AS MATERIALIZED (
     SELECT inbox_id, array_agg(seq ORDER BY seq) AS seqs, count(*) FILTER (WHERE unread) AS unread,
            count(*) FILTER (WHERE unseen) AS unseen

@@ -56,6 +56,7 @@ class Delivery(SQLModel, table=True):
 
     __tablename__ = "delivery"
     __table_args__ = (
+        CheckConstraint("read_at IS NULL OR seen_at IS NOT NULL", name="delivery_read_was_seen"),
         Index("delivery_notification", "notification_id", "inbox_id"),
         Index(
             "delivery_active",

@@ -118,7 +118,10 @@ class Withdrawal(SQLModel, table=True):
     """
 
     __tablename__ = "withdrawal"
-    __table_args__ = (CheckConstraint("cause IN ('recalled', 'expired')", name="withdrawal_cause"),)
+    __table_args__ = (
+        CheckConstraint("cause IN ('recalled', 'expired')", name="withdrawal_cause"),
+        Index("withdrawal_uncounted", "at", postgresql_where=text("NOT counted")),
+    )
 
     notification_id: UUID = Field(primary_key=True)
     cause: str = Field(sa_type=Text, primary_key=True)

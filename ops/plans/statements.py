@@ -23,6 +23,7 @@ from models.queries import (
     revocations,
     tenants,
 )
+from models.tenants import DEFAULT_TENANT
 from ops.plans.backend_statements import of_backends
 from ops.plans.digest_statements import of_digests
 from ops.plans.evidence_statements import of_evidence
@@ -224,7 +225,7 @@ def _around(size: Size, sample: Sample) -> Iterator[Hot]:
         f"remember locales {_ACKS}",
         "every process, every half second: which language its users came with",
         preferences.REMEMBER_LOCALES_IF_NEW,
-        {"came": _json(came)},
+        {"came": _json(came), "default_tenant": DEFAULT_TENANT},
         writes=True,
     )
     yield Hot("outbox counts", "sweep, every second: what waits, and for how long", recover.OUTBOX_BY_PRIORITY, {})

@@ -14,6 +14,7 @@ from api.cancellations import Cancellation, Cancellations
 from api.resources import Resources as ApiResources
 from models.contracts import CancelOut, NotificationOut
 from models.database import Database, connect
+from models.digest_closing import close_due
 from models.errors import UnavailableError
 from models.keys import create_key
 from models.parked import replay_parked
@@ -70,16 +71,16 @@ async def act(backend: httpx.AsyncClient, user: str, action: Action) -> None:
     assert response.status_code == 200, response.text
 
 
-@pytest.mark.parametrize("more", [{}, {"deliver_at": in_a_while()}])
+@pytest.mark.parametrize(("more", "events"), [({}, []), ({"deliver_at": in_a_while()}, ["scheduled"])])
 async def test_what_nobody_has_yet_never_arrives(
-    more: dict[str, Any], backend: httpx.AsyncClient, connection: Connection
+    more: dict[str, Any], events: list[str], backend: httpx.AsyncClient, connection: Connection
 ) -> None:
     key = await send(backend, {"users": ["a", "b"]}, **more)
     assert await cancel(backend, key) == (2, 0, 0)
     assert (outbox(connection), finish(connection)) == (0, [])
     seen = await look(backend, key)
     assert (seen["status"], seen["counts"]["recipients"]) == ("cancelled", 0)
-    assert [event["event"] for event in seen["timeline"]] == ["accepted", "cancelled"]
+    assert [event["event"] for event in seen["timeline"]] == ["accepted", *events, "cancelled"]
 
 
 async def test_who_has_read_it_keeps_it_and_the_others_lose_it(
@@ -322,6 +323,40 @@ async def test_many_digests_are_left_bit_by_bit_and_counted_once(
         "SELECT notification_id::text AS id, count(*) AS n FROM digest_entry GROUP BY 1"
     ).fetchall()
     assert {row["id"]: row["n"] for row in rows} == {key: 2, other: 20}
+
+
+@pytest.mark.usefixtures("bit_by_bit")
+async def test_what_was_cancelled_arrives_in_no_digest_and_is_counted_though_nobody_asks_again(
+    backend: httpx.AsyncClient, connection: Connection, settings: Settings
+) -> None:
+    subscribe(connection, names(20))
+    key = broadcast(connection, {"topic": TOPIC}, digest_every="1h", digest_key="")
+    other = broadcast(connection, {"topic": TOPIC}, digest_every="1h", digest_key="")
+    finish(connection)
+
+    class Away(Database):
+        away = True
+
+        async def rows(self, *asked: Any) -> list[dict[str, Any]]:
+            if self.away:
+                raise UnavailableError
+            return await super().rows(*asked)
+
+    async with cancelling_with(Away, settings) as (cancelling, database):
+        with pytest.raises(UnavailableError):
+            await cancelling.cancel(ADMIN, key)
+        connection.execute("UPDATE digest SET closes_at = now()")
+        assert close_due(connection, 50) == []
+        assert (await backend.post(f"/v1/users/{names(1)[0]}/digests/close")).json()["closed"] == []
+        database.away = False
+        await cancelling.finish(60)
+        assert close_due(connection, 50) == [], "whoever cancelled it may be counting"
+        await cancelling.finish(0)
+    assert len(close_due(connection, 50)) == 20
+    finish(connection)
+    (item,) = (await inbox(backend, names(1)[0]))["items"]
+    assert [entry["id"] for entry in item["data"]["items"]] == [other]
+    assert await cancel(backend, key) == (20, 0, 0)
 
 
 @pytest.mark.parametrize("key", ["nonsense", "01a21f1e-28d4-7230-84d5-4cc40841fb14"])

@@ -13,8 +13,10 @@ import pytest
 
 from models.contracts import PreferencesIn
 from models.database import Database
+from models.erasure import erase
 from models.errors import UnavailableError
 from models.preferences import NOTHING, Preferences
+from models.revocations import Revocations
 from models.token_locales import TokenLocales
 from models.tokens import TenantKeys, UserToken, verify_token
 from tests.conftest import SECRET
@@ -61,7 +63,8 @@ class Flaky:
 
 
 @pytest.fixture
-async def flaky(settings: Settings) -> AsyncIterator[Flaky]:
+async def flaky(settings: Settings, connection: Connection) -> AsyncIterator[Flaky]:
+    connection.execute("INSERT INTO tenant (id) VALUES ('other')")
     async with opened(settings) as database:
         yield Flaky(database)
 
@@ -205,6 +208,40 @@ async def test_a_token_from_before_its_user_was_erased_leaves_no_trace(flaky: Fl
     locales.note(came("uk"))  # back, with a new one
     await locales.write()
     assert remembered(connection) == {"default/u_1": "uk", "other/u_1": "uk"}
+
+
+async def test_one_that_comes_with_a_new_token_while_a_user_is_erased_leaves_no_trace(
+    settings: Settings, connection: Connection
+) -> None:
+    said = PreferencesIn.model_validate({"mutes": {"domains": ["blog"]}}).model_dump()
+
+    class Coming(Revocations):
+        """Somebody comes before the end, with a token from after the beginning."""
+
+        times = 0
+
+        async def revoke(self, tenant: str, user: str, *, erased: bool = False) -> datetime:
+            self.times += 1
+            if self.times == 2:
+                connection.execute(
+                    "INSERT INTO preference (tenant, user_id, body, token_locale) VALUES (%s, %s, %s, 'uk')",
+                    [tenant, user, NOTHING if user == "u_1" else orjson.dumps(said).decode()],
+                )
+            return await super().revoke(tenant, user, erased=erased)
+
+    async with opened(settings) as database:
+        for user in ("u_1", "u_2"):
+            await erase(database, Coming(database), "default", user)
+    assert remembered(connection) == {"default/u_2": "uk"}, "what somebody has set by then is the next holder's"
+
+
+async def test_a_tenant_that_is_gone_is_left_no_trace_of(flaky: Flaky, connection: Connection) -> None:
+    locales = TokenLocales(flaky)  # type: ignore[arg-type]
+    locales.note(came("uk"))
+    locales.note(came("uk", tenant="other"))
+    connection.execute("DELETE FROM tenant WHERE id = 'other'")
+    await locales.write()
+    assert remembered(connection) == {"default/u_1": "uk"}
 
 
 # --- the claim -------------------------------------------------------------------------------------------------------

@@ -222,7 +222,7 @@ def test_many_small_batches_are_written_together(connection: Connection) -> None
         return connection
 
     for priority in Priority:
-        kept.add(priority, row["now"], None, {"a": [Push("default/u", 1, 2, b"", inbox_id=7)]})
+        kept.add(priority, row["now"], None, {"a": [Push("default/u", 1, 2, b"", inbox_id=7)]}, time.monotonic())
         kept.write_if_due(connect)
     assert len(asked) == 1, "the first, and those after it wait"
     kept.write(connect)
@@ -230,6 +230,15 @@ def test_many_small_batches_are_written_together(connection: Connection) -> None
     assert len(asked) == 2
     assert [(each["priority"], each["stretches"]) for each in notes(connection)] == [(n, [[7, 1, 2]]) for n in range(4)]
     assert connection.execute("SHOW synchronous_commit").fetchone() == {"synchronous_commit": "on"}
+
+
+def test_one_that_is_noted_late_has_the_time_at_which_it_was_pushed(connection: Connection) -> None:
+    kept = PushNotes(keeps=True)
+    (row,) = connection.execute("SELECT now() AS now").fetchall()
+    kept.add(Priority.LOW, row["now"], None, {}, time.monotonic() - 60)
+    kept.write(lambda: connection)
+    (note,) = connection.execute("SELECT now() - at AS ago FROM pushed").fetchall()
+    assert note["ago"].total_seconds() == pytest.approx(60, abs=10)
 
 
 def test_old_ones_are_forgotten_a_few_at_a_time(connection: Connection, worker: Resources) -> None:

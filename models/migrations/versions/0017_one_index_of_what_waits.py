@@ -11,6 +11,7 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
+_SEEN = "delivery_read_was_seen"
 _KEPT = "archived_at IS NULL AND deleted_at IS NULL"
 _OLD = {"delivery_unread": f"read_at IS NULL AND {_KEPT}", "delivery_unseen": f"seen_at IS NULL AND {_KEPT}"}
 _NEW = {"delivery_waiting": (["inbox_id", "seq", "archived_at", "seen_at"], f"read_at IS NULL AND {_KEPT}")}
@@ -22,9 +23,14 @@ def upgrade() -> None:
             _build(name, columns, where)
         for name in _OLD:
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+    op.execute(f"ALTER TABLE delivery DROP CONSTRAINT IF EXISTS {_SEEN}")
+    op.execute(f"ALTER TABLE delivery ADD CONSTRAINT {_SEEN} CHECK (read_at IS NULL OR seen_at IS NOT NULL) NOT VALID")
+    with op.get_context().autocommit_block():
+        op.execute(f"ALTER TABLE delivery VALIDATE CONSTRAINT {_SEEN}")  # nobody waits while it looks through the table
 
 
 def downgrade() -> None:
+    op.drop_constraint(_SEEN, "delivery", type_="check")
     with op.get_context().autocommit_block():
         for name, where in _OLD.items():
             _build(name, ["inbox_id", "seq"], where)

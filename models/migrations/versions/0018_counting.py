@@ -15,8 +15,18 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("withdrawal", sa.Column("counted", sa.Boolean(), server_default=sa.text("true"), nullable=False))
     op.add_column("withdrawal", sa.Column("due_at", sa.DateTime(timezone=True), nullable=True))
+    with op.get_context().autocommit_block():
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS withdrawal_uncounted")  # half built by one that was interrupted
+        op.create_index(
+            "withdrawal_uncounted",
+            "withdrawal",
+            ["at"],
+            postgresql_where=sa.text("NOT counted"),
+            postgresql_concurrently=True,
+        )
 
 
 def downgrade() -> None:
+    op.drop_index("withdrawal_uncounted", table_name="withdrawal")
     op.drop_column("withdrawal", "due_at")
     op.drop_column("withdrawal", "counted")
