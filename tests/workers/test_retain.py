@@ -1,28 +1,20 @@
-"""What is too old or too much leaves inboxes: devices are told, counts stay right, and the log is exact or a reset."""
+"""What is too old or too much leaves inboxes: by which rules, in which steps, and devices are told of it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from models import telemetry
 from models.audit import audit
-from models.database import connect
 from models.queries import retention as sql
 from models.retention import ItemRetention, KeptItems, kept_by_type
 from models.states import Action, Priority
-from ops.prove.replica import Replica
-from tests.conftest import as_user, in_a_while, nobody, notification
 from tests.models.test_log import arrive, fresh_read, ingest, store
 from tests.workers.test_fan_out import broadcast
 from workers import process, tasks
@@ -30,13 +22,11 @@ from workers.celery_app import app
 from workers.dispatch import dispatch_batch
 from workers.resources import Resources
 from workers.retain import retain_until_done
-from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:
     import httpx
 
     from models.database import Connection
-    from models.inbox import InboxStore
     from models.settings import Settings
 
 DAY_S = 86_400
@@ -47,11 +37,15 @@ UPDATE inbox_change SET at = at - make_interval(secs => %(s)s) WHERE seq <= %(se
 """
 
 
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
+def keeping_little(settings: Settings) -> Settings:
     return settings.model_copy(
         update={"inbox_retention": {"*": KeptItems(items=5, age_s=DAY_S)}, "retention_round_s": 1e-9}
     )
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return keeping_little(settings)
 
 
 def pass_time(connection: Connection, seconds: float, up_to: int = 1_000_000, *, said: bool = False) -> None:
@@ -94,82 +88,6 @@ def test_behind_a_rule_for_everything_no_other_counts_and_without_one_there_is_a
     general = kept_by_type({"shop.*": {"items": 1, "age_s": 60}})
     assert len(ItemRetention(general, kept_by_type({"*": {"items": 50}})).rows("acme")) == 1
     assert ItemRetention(general).limits == (1, 60, 10_000, 365 * DAY_S)
-
-
-# --- the promise -----------------------------------------------------------------------------------------------------
-
-ARRIVE = st.tuples(st.just("arrive"), st.integers(1, 4))
-ACT = st.tuples(st.sampled_from(list(Action)), st.lists(st.integers(1, 14), min_size=1, max_size=4))
-RETAIN = st.tuples(st.just("retain"), st.integers(0, 20))  # when what stands up to this number has grown old
-SYNC = st.tuples(st.just("sync"), st.just(0))
-STEPS = st.lists(st.one_of(ARRIVE, ACT, RETAIN, SYNC), min_size=6, max_size=18)
-
-
-async def follow(inbox: InboxStore, user: str, replica: Replica, size: int) -> None:
-    """Bring a client's copy to the head as the contract says: entry by entry, or by a list where that is a reset."""
-    while True:
-        page = await inbox.page("default", user, replica.seq, size)
-        if page.reset:
-            replica.items = {item["seq"]: item for item in await fresh_read(inbox, user)}  # type: ignore[misc]
-            replica.seq = page.head
-        elif page.last > replica.seq:
-            replica.apply(orjson.loads(page.as_frame()))
-        if replica.seq >= page.head:
-            return
-
-
-def untimed(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Say whether something was done, not when: `pass_time` changes what a copy may have been told already."""
-    return [
-        {**item, **{name: item[name] is not None for name in ("seen_at", "read_at", "archived_at")}} for item in items
-    ]
-
-
-@given(steps=STEPS, size=st.integers(1, 5), log_items=st.integers(1, 12))
-@hypothesis_settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
-)
-def test_whatever_is_removed_a_copy_that_follows_equals_a_fresh_read(
-    settings: Settings, steps: list[tuple[object, Any]], size: int, log_items: int
-) -> None:
-    user = f"u_{uuid.uuid4().hex}"
-    rules = {"*": KeptItems(items=log_items, age_s=DAY_S), "shop.*": KeptItems(items=6, age_s=DAY_S)}
-    worker = Resources.build(settings.model_copy(update={"inbox_retention": rules}))
-
-    async def scenario() -> None:
-        with connect(settings.database_url) as connection:
-            connection.execute("TRUNCATE inbox, delivery, inbox_change, notification")
-            async with store(settings) as inbox:
-                always, sometimes, never = Replica(), Replica(), Replica()
-                for what, argument in [("arrive", 4), *steps]:
-                    match what:
-                        case "arrive":
-                            arrive(connection, user, argument)
-                        case "retain":
-                            pass_time(connection, 2 * DAY_S, argument)
-                            await asyncio.to_thread(retain, worker)
-                        case "sync":
-                            await follow(inbox, user, sometimes, size)
-                        case _:
-                            await inbox.act("default", user, [Action(str(what))], seqs=argument, up_to=None)
-                    await follow(inbox, user, always, size)
-                    truth = await fresh_read(inbox, user)
-                    assert untimed(always.newest_first()) == untimed(truth)
-                    head = await inbox.head(("default", user))
-                    active = [item for item in truth if item["archived_at"] is None]
-                    assert head.unread == sum(item["read_at"] is None for item in active)
-                    assert head.unseen == sum(item["seen_at"] is None for item in active)
-                for replica in (sometimes, never):
-                    await follow(inbox, user, replica, size)
-                    assert untimed(replica.newest_first()) == untimed(truth)
-                kept = {*seqs(connection), *seqs(connection, "inbox_change")}
-                assert kept >= set(range(head.floor + 1, head.head + 1)), "every number above the floor is there"
-                assert seqs(connection, "inbox_change", f"seq <= {head.floor}") == []
-
-    asyncio.run(scenario())
-    worker.close()
 
 
 # --- inboxes ---------------------------------------------------------------------------------------------------------
@@ -390,75 +308,3 @@ async def test_a_tenant_has_rules_of_its_own(
     await asyncio.to_thread(retain, worker)
     left = connection.execute("SELECT tenant, unread FROM inbox ORDER BY tenant").fetchall()
     assert left == [{"tenant": "default", "unread": 2}, {"tenant": "other", "unread": 5}]
-
-
-# --- notifications ---------------------------------------------------------------------------------------------------
-
-
-async def test_a_notification_that_waits_in_a_digest_is_kept_until_it_has_arrived(
-    backend: httpx.AsyncClient, connection: Connection, worker: Resources
-) -> None:
-    body = {"digest": {"every": "1h"}}
-    assert (await backend.put("/v1/types/shop.order.shipped", json=body)).status_code == 200
-    assert (await backend.post("/v1/notifications", json=notification())).status_code == 202
-    await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
-    connection.execute("UPDATE notification SET created_at = created_at - interval '2 years'")
-    retain(worker)
-    assert connection.execute("SELECT count(*) AS n FROM digest_entry").fetchall() == [{"n": 1}]
-    assert connection.execute("SELECT count(*) AS n FROM notification").fetchall() == [{"n": 1}]
-    assert (await backend.post("/v1/users/u_1/digests/close")).status_code == 200
-    connection.execute("UPDATE retention_round SET began_at = '-infinity', cursor = ''")
-    retain(worker)
-    assert connection.execute("SELECT count(*) AS n FROM digest_entry").fetchall() == [{"n": 0}]
-    assert connection.execute("SELECT count(*) AS n FROM notification").fetchall() == [{"n": 1}]
-
-
-async def test_a_notification_that_nobody_has_any_more_goes_when_it_is_old(
-    backend: httpx.AsyncClient, connection: Connection, worker: Resources
-) -> None:
-    async def send(**changes: Any) -> str:
-        return str((await backend.post("/v1/notifications", json=notification(**changes))).json()["id"])
-
-    mutes = {"mutes": {"domains": ["shop"]}}
-    assert (await backend.put("/v1/preferences", json=mutes, headers=as_user("u_3"))).status_code == 200
-    everybodys = await send(user="u_1", to={"users": ["u_1", "u_2"]})
-    suppressed = await send(to={"user": "u_3"})
-    await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
-    scheduled = await send(to={"user": "u_1"}, deliver_at=in_a_while())
-    parked = await send(to={"user": "u_1"})
-    connection.execute("DELETE FROM outbox WHERE notification_id = %s", (parked,))
-    connection.execute("INSERT INTO parked VALUES (%s, 2, 5, 'no', now())", (parked,))
-
-    def left() -> set[str]:
-        return {row["id"] for row in connection.execute("SELECT id::text AS id FROM notification")}
-
-    await asyncio.to_thread(retain, worker)
-    assert left() == {everybodys, suppressed, scheduled, parked}, "young ones stay, whoever has them"
-    await backend.delete("/v1/inbox/1", headers=as_user("u_1"))
-    pass_time(connection, DAY_S - 60, said=True)
-    await asyncio.to_thread(retain, worker)
-    assert suppressed in left()
-    pass_time(connection, 120, up_to=0, said=True)
-    await asyncio.to_thread(retain, worker)
-    assert left() == {everybodys, scheduled, parked}, "one of its two still has it"
-    assert connection.execute("SELECT count(*) AS n FROM suppression").fetchall() == [{"n": 0}]
-    assert (await backend.get(f"/v1/notifications/{suppressed}")).status_code == 404
-    pass_time(connection, DAY_S, said=True)
-    await asyncio.to_thread(retain, worker)
-    assert left() == {scheduled, parked}
-    assert (await backend.get(f"/v1/notifications/{scheduled}")).json()["status"] == "scheduled"
-
-
-async def test_an_idempotency_key_is_remembered_for_a_day_however_little_is_kept(
-    backend: httpx.AsyncClient, settings: Settings, connection: Connection
-) -> None:
-    worker = Resources.build(settings.model_copy(update={"inbox_retention": {"*": KeptItems(age_s=60)}}))
-    key = {"idempotency-key": "once"}
-    first = await backend.post("/v1/notifications", json=notification(), headers=key)
-    await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
-    for age_s, again in ((DAY_S - 60, True), (120, False)):
-        pass_time(connection, age_s, said=True)
-        await asyncio.to_thread(retain, worker)
-        response = await backend.post("/v1/notifications", json=notification(), headers=key)
-        assert (response.json()["id"] == first.json()["id"]) is again
-    worker.close()
