@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from api import auth, catalogue
+from api import auth
 from models.contracts import InboxQuery
 from models.queries import preferences as preferences_sql
 from models.queries import recover as recover_sql
@@ -132,7 +132,6 @@ async def test_reads_and_actions_take_as_many_statements_for_a_hundred_as_for_on
 @pytest.fixture
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read again of its own accord while statements are counted, however long that takes."""
-    monkeypatch.setattr(catalogue, "_INTERVAL_S", 60)
     monkeypatch.setattr(auth, "_FRESH_S", 60)
 
 
