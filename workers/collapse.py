@@ -5,6 +5,7 @@ Runs in the transaction that delivers: the old goes and the new comes with one c
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from models.frames import dumps
@@ -40,7 +41,8 @@ def take_places(
     names = ("tenant", "user_id", "type", "collapse_key")
     asked = dumps([dict(zip(names, key, strict=True)) for key in keys]).decode()
     rows = connection.execute(sql.COLLAPSE, {"keys": asked}).fetchall()
-    return (
-        {(row["tenant"], row["user_id"]): row for row in rows},
-        {(row["tenant"], row["user_id"], type_, key): n for row in rows for type_, key, n in row["collapsed"]},
-    )
+    stood_for: Counter[CollapseKey] = Counter()
+    for row in rows:
+        for type_, key, n in row["taken"]:
+            stood_for[row["tenant"], row["user_id"], type_, key] += n
+    return {(row["tenant"], row["user_id"]): row for row in rows}, stood_for

@@ -62,7 +62,7 @@ _NOTHING_LEAVES_IT = """NOT EXISTS (
       CROSS JOIN LATERAL (
           SELECT 1 FROM digest_entry WHERE notification_id = w.notification_id AND digest_id = d.id LIMIT 1
       ) e
-      WHERE NOT w.counted
+      WHERE NOT w.counted AND w.at <= now()
   )"""
 
 

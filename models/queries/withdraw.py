@@ -192,6 +192,7 @@ ORDER BY tenant, user_id  -- as in DELIVER
 FOR UPDATE
 """
 
+# As in COLLAPSE, nothing is joined to what was written.
 WITHDRAW = """
 WITH target AS MATERIALIZED (
     SELECT d.inbox_id, d.seq, d.notification_id, k.cause, d.read_at IS NULL AND d.archived_at IS NULL AS unread,
@@ -211,8 +212,7 @@ WITH target AS MATERIALIZED (
     FROM per_box p WHERE i.id = ANY(ARRAY(SELECT inbox_id FROM per_box)) AND i.id = p.inbox_id
     RETURNING i.id, i.tenant, i.user_id, i.last_seq, i.unread, i.unseen, p.seqs
 ), noted AS (
-    INSERT INTO inbox_change (inbox_id, seq, action, seqs) SELECT id, last_seq, 'delete', seqs FROM bumped
-    RETURNING inbox_id, at
+    INSERT INTO inbox_change (inbox_id, seq, action, seqs, at) SELECT id, last_seq, 'delete', seqs, now() FROM bumped
 ), counted AS (
     UPDATE withdrawal w SET withdrawn = w.withdrawn + t.n, cursor = greatest(w.cursor, t.cursor)
     FROM (
@@ -221,9 +221,8 @@ WITH target AS MATERIALIZED (
     ) t
     WHERE w.notification_id = t.notification_id AND w.cause = t.cause
 )
-SELECT b.tenant, b.user_id, b.last_seq AS seq, 'delete' AS action, b.seqs, NULL::bigint AS up_to, n.at, b.unread,
-       b.unseen
-FROM bumped b JOIN noted n ON n.inbox_id = b.id
+SELECT tenant, user_id, last_seq AS seq, 'delete' AS action, seqs, NULL::bigint AS up_to, now() AS at, unread, unseen
+FROM bumped
 """
 
 FINISH_WITHDRAWALS = """
