@@ -122,11 +122,12 @@ COUNT_CANCELLED = """
 UPDATE withdrawal SET cancelled = cancelled + %(n)s WHERE notification_id = %(id)s AND cause = 'recalled'
 """
 
+# It is found by its id: `NOT counted` would tempt a plan from when the table was empty to walk all of those.
 FINISH_COUNT_IF_UNCOUNTED = f"""
 WITH counted AS (
     UPDATE withdrawal
     SET counted = true, cancelled = cancelled + %(left)s, recalled = %(recalled)s, already_read = %(already_read)s
-    WHERE notification_id = %(id)s AND cause = 'recalled' AND NOT counted
+    WHERE notification_id = %(id)s AND cause = 'recalled' AND counted::int = 0
     RETURNING notification_id, cancelled, recalled, already_read
 )
 UPDATE notification_event e SET detail = {_TOLD} FROM counted c

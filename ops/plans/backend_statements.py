@@ -81,6 +81,7 @@ def _erasing(notification_id: str) -> Iterator[Hot]:
         ("forget what waits", erase.FORGET_WAITING, {"ids": [notification_id]}),
         ("forget what ended", erase.FORGET_ENDED, {"ids": [notification_id, WIDE_ID]}),
         ("preferences", erase.FORGET_PREFERENCES, {"user": "u_7"}),
+        ("language alone", erase.FORGET_LANGUAGE_ALONE, {"user": "u_7"}),
         ("cursors", erase.FORGET_CURSORS, {}),
     ):
         yield Hot(f"erase, {name}", "DELETE a user", statement, {**whose, **more}, writes=True)

@@ -40,6 +40,8 @@ def of_withdrawals(keys: Sequence[str]) -> Iterator[Hot]:
     counted = {**one, "n": 1, "left": 1, "recalled": 1, "already_read": 1}
     for name, counting in (("some", withdraw.COUNT_CANCELLED), ("all", withdraw.FINISH_COUNT_IF_UNCOUNTED)):
         yield Hot(f"count {name} of a recall", "DELETE: of many", counting, counted, writes=True)
+    why = "API, every ten seconds: what was cancelled and not counted"
+    yield Hot("recalls left uncounted", why, withdraw.FIND_RECALLS_LEFT_UNCOUNTED, {"older_than_s": 30})
     yield Hot("queue a recall", "DELETE: of many inboxes", withdraw.QUEUE_RECALL, {**one, "priority": 3}, writes=True)
     yield Hot(
         "queue expired", "sweep, every second: what has expired", withdraw.queue_expired(_CHUNKS[-1]), {}, writes=True
