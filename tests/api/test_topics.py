@@ -162,7 +162,7 @@ async def test_a_senders_view_says_how_far_it_is(
     await asyncio.to_thread(dispatch_until_idle, worker, Priority.NORMAL, nobody)
     whole = await look(backend, key)
     assert (whole["status"], whole["counts"]["recipients"]) == ("dispatched", 25)
-    assert [event["event"] for event in whole["timeline"]] == ["accepted", "dispatching", "dispatched"]
+    assert [event["event"] for event in whole["timeline"]] == ["accepted", "dispatching", "dispatched", "offline"]
 
 
 async def test_a_topic_without_subscribers_is_dispatched_to_nobody(

@@ -172,7 +172,7 @@ API = {
     "hinted": Point("api.ingest:Ingest.accept", after),
     "event not inserted": Point("api.room_events:RoomEvents._insert", before),
     "event inserted": Point("models.push_queue:PushQueue.put", before),
-    "recalling": Point("api.cancellations:_withdraw", after),
+    "recalling": Point("api.cancellations:_Recall._withdraw", after),
     "recalled": Point("models.push_queue:PushQueue.put", before),
     "closing": Point("models.digest_closing:_written", after),
     "closed": Point("models.digest_closing:Digests.close", after),
