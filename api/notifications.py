@@ -17,6 +17,7 @@ from api.ingest import Draft, Outcome
 from api.openapi import body, header, problems
 from api.resolve import Resolved, resolve
 from api.resources import Held
+from api.timeline import timeline_for_all
 from models.contracts import Accepted, BulkAnswer, BulkIn, BulkItem, CancelOut, NotificationIn, NotificationOut
 from models.errors import (
     BellhopError,
@@ -31,7 +32,7 @@ from models.frames import dumps
 from models.queries import ingest as sql
 from models.queries import pushes as push_sql
 from models.states import NotificationStatus, Priority, Scope
-from models.told import Row, events_for_all, told_of
+from models.told import Row, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -212,17 +213,6 @@ def _no_such(notification_id: str) -> NotFoundError:
 
 
 def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]], told: Sequence[Row]) -> dict[str, Any]:
-    timeline = [{"at": row["created_at"], "event": "accepted", "detail": "committed"}, *events]
-    if row["deliver_at"] is not None and row["deliver_at"] > row["created_at"]:
-        until = f"to be delivered at {row['deliver_at']:%Y-%m-%d %H:%M:%S} UTC"
-        timeline.append({"at": row["created_at"], "event": "scheduled", "detail": until})
-    timeline += [*_dispatches(row), *events_for_all(told)]
-    if row["digested"]:
-        timeline.append({"at": row["digested_at"], "event": "digested", "detail": _digests(row)})
-    for each in row["rules"]:
-        users = f"{each['users']} users" if each["users"] != 1 else "one user"
-        detail = f"not delivered to {users}: {each['rule']}"
-        timeline.append({"at": datetime.fromisoformat(each["at"]), "event": "suppressed", "detail": detail})
     copied = (
         "id",
         "type",
@@ -246,25 +236,8 @@ def _describe(row: dict[str, Any], events: Sequence[dict[str, Any]], told: Seque
         "created_at": row["created_at"],
         "status": _status(row, events),
         "counts": {name: row[name] for name in ("recipients", "suppressed", "acked", "seen", "read")},
-        "timeline": sorted(timeline, key=lambda event: event["at"]),
+        "timeline": timeline_for_all(row, events, told),
     }
-
-
-def _dispatches(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what the timeline says of the inboxes that were written to."""
-    detail = f"written to {row['recipients']} inbox{'es' if row['recipients'] != 1 else ''}"
-    if row["started_at"] is None:
-        return [{"at": row["last_at"], "event": "dispatched", "detail": detail}] if row["recipients"] else []
-    began = {"at": row["started_at"], "event": "dispatching", "detail": "began with the first of its audience"}
-    if row["done_at"] is None:
-        began["detail"] = f"{detail} so far"
-        return [began]
-    return [began, {"at": row["done_at"], "event": "dispatched", "detail": detail}]
-
-
-def _digests(row: dict[str, Any]) -> str:
-    users = f"{row['digested']} users" if row["digested"] != 1 else "one user"
-    return f"put into digests of {users}, of which {row['waiting']} wait"
 
 
 def _status(row: dict[str, Any], events: Sequence[dict[str, Any]]) -> NotificationStatus:

@@ -163,21 +163,15 @@ def timeline(facts: Facts, events: Iterable[Mapping[str, Any]], told: Sequence[R
     for name in ("seen", "read", "archived", "deleted"):
         if facts[f"{name}_at"] is not None:
             noted.append(_event(facts[f"{name}_at"], name, f"the delivery was {name}"))
-    if _is_acked_last(facts):
-        noted.append(_event(facts["acked_at"], "acked", _what_is_acked(facts)))
+    if facts["acked_at"] is not None:
+        noted.append(
+            _event(facts["acked_at"], "acked", f"a device of theirs held everything up to {facts['acked_to']}")
+        )
     noted.sort(key=lambda event: event["at"])
-    if _is_acked(facts) and not _is_acked_last(facts):  # the time of an ack is known until the next
+    if _is_acked(facts) and facts["acked_at"] is None:  # before such times were kept
         place = max(nth for nth, event in enumerate(noted, 1) if event["event"] in {"dispatched", "pushed", "offline"})
-        noted.insert(place, _event(None, "acked", _what_is_acked(facts)))
+        noted.insert(place, _event(None, "acked", f"a device of theirs holds everything up to {facts['acked_seq']}"))
     return noted
-
-
-def _is_acked_last(facts: Facts) -> bool:
-    return _is_acked(facts) and facts["acked_from"] is not None and facts["acked_from"] < facts["seq"]
-
-
-def _what_is_acked(facts: Facts) -> str:
-    return f"a device of theirs holds everything up to number {facts['acked_seq']}"
 
 
 def _is_acked(facts: Facts) -> bool:

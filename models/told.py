@@ -42,11 +42,16 @@ def events_for_all(told: Sequence[Row]) -> list[dict[str, Any]]:
     """Return what the timeline of a notification says: a line for each node."""
     if is_offline(told):
         return [_offline(told[0]["at"], "no node held any of them; who connects later gets it all the same")]
-    return [_pushed(row["at"], f"{_users(row)} to the node {row['node']}{_until(row)}") for row in told if row["users"]]
+    return [
+        _pushed(row["at"], f"for {users(row['users'])} to the node {row['node']}{_until(row)}")
+        for row in told
+        if row["users"]
+    ]
 
 
-def _users(row: Row) -> str:
-    return "for one user" if row["users"] == 1 else f"for {row['users']} users"
+def users(how_many: int) -> str:
+    """Return how many users, in words."""
+    return "one user" if how_many == 1 else f"{how_many} users"
 
 
 def _until(row: Row) -> str:

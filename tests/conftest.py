@@ -21,8 +21,10 @@ import redis
 
 from api.main import create_app
 from models.database import Connection, connect
+from models.frames import dumps
 from models.keys import create_key
 from models.migrate import upgrade
+from models.queries import receipts as receipts_sql
 from models.settings import Settings
 from models.telemetry import configure_logging
 from models.tokens import mint_token
@@ -163,6 +165,12 @@ async def backend(anonymous: httpx.AsyncClient, api_key: str) -> httpx.AsyncClie
 def as_user(user: str = "u_1") -> dict[str, str]:
     """Headers that call as a user, whatever the client calls as."""
     return {"authorization": f"Bearer {token(user)}"}
+
+
+def ack(connection: Connection, **seqs: int) -> None:
+    """Let a device of each of these users hold everything up to a number."""
+    acks = [{"tenant": "default", "user_id": user, "seq": seq} for user, seq in seqs.items()]
+    connection.execute(receipts_sql.RECORD_ACKS_IF_AHEAD, {"acks": dumps(acks).decode()})
 
 
 def in_a_while(days: int = 300) -> str:

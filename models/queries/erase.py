@@ -127,6 +127,8 @@ WITH mine AS MATERIALIZED (
               (d.seen_at IS NULL AND d.archived_at IS NULL AND d.deleted_at IS NULL)::int AS unseen
 ), changes AS (
     DELETE FROM inbox_change c USING box WHERE c.inbox_id = box.id AND c.seq <= box.floor RETURNING 1
+), acks AS (
+    DELETE FROM ack a USING box WHERE a.inbox_id = box.id AND a.seq <= box.floor
 ), sums AS MATERIALIZED (
     SELECT count(*) AS deliveries, coalesce(sum(unread), 0) AS unread, coalesce(sum(unseen), 0) AS unseen,
            coalesce(array_agg(notification_id), '{{}}') AS notifications

@@ -5,7 +5,7 @@ EXPLAIN = """
 SELECT n.id::text AS id, n.domain, n.audience, n.actor ->> 'id' AS actor, n.created_at, n.deliver_at, n.expires_at,
        clock_timestamp() AS now, o.due_at, o.attempts, p.parked_at, b.started_at, b.done_at,
        b.cursor >= %(user)s AS was_their_turn, s.rule, s.at AS suppressed_at, t.subscribed_at,
-       i.id AS inbox_id, i.created_at AS inbox_since, i.acked_seq, i.acked_from, i.acked_at,
+       i.id AS inbox_id, i.created_at AS inbox_since, i.acked_seq, a.at AS acked_at, a.seq AS acked_to,
        d.seq, d.priority, d.silent, d.delivered_at,
        d.seen_at, d.read_at, d.archived_at, d.deleted_at, d.collapsed, g.at AS digested_at,
        g.closes_at AS digest_closes_at, g.closed_at AS digest_closed_at, g.arrived_as,
@@ -45,5 +45,10 @@ LEFT JOIN LATERAL (
     WHERE e.notification_id = n.id AND e.inbox_id = i.id  -- not before: it would choose the other index for either
     LIMIT 1
 ) d ON true
+LEFT JOIN LATERAL (  -- the ack that was about it; the times of older ones may not be known
+    SELECT * FROM (
+        SELECT * FROM ack WHERE inbox_id = i.id AND seq >= d.seq ORDER BY seq LIMIT 1
+    ) f WHERE f.since < d.seq
+) a ON true
 WHERE n.tenant = %(tenant)s AND n.id = %(id)s::uuid
 """

@@ -43,7 +43,7 @@ SELECT n.id::text, n.type, n.domain, n.priority, n.audience, n.title, n.body, n.
        n.critical_overrides, n.data, n.action_url, n.actor, n.collapse_key, n.deliver_at,
        n.expires_at, n.created_at, o.due_at, o.attempts, p.reason AS parked_reason, p.parked_at,
        b.started_at, b.done_at, s.suppressed, s.rules,
-       g.digested, g.waiting, g.digested_at, d.recipients, d.acked, d.seen, d.read, d.first_at, d.last_at
+       g.digested, g.waiting, g.digested_at, d.*
 FROM notification n
 LEFT JOIN outbox o ON o.notification_id = n.id AND o.withdraws IS NULL
 LEFT JOIN broadcast b ON b.notification_id = n.id
@@ -51,8 +51,17 @@ LEFT JOIN parked p ON p.notification_id = n.id
 CROSS JOIN LATERAL (
     SELECT count(*) AS recipients, count(*) FILTER (WHERE i.acked_seq >= d.seq) AS acked,
            count(d.seen_at) AS seen, count(d.read_at) AS read, min(d.delivered_at) AS first_at,
-           max(d.delivered_at) AS last_at
-    FROM delivery d CROSS JOIN LATERAL (SELECT acked_seq FROM inbox WHERE id = d.inbox_id LIMIT 1) i
+           max(d.delivered_at) AS last_at, min(a.at) AS first_acked_at, max(a.at) AS last_acked_at,
+           min(d.seen_at) AS first_seen_at, max(d.seen_at) AS last_seen_at,
+           min(d.read_at) AS first_read_at, max(d.read_at) AS last_read_at
+    FROM delivery d
+    CROSS JOIN LATERAL (SELECT acked_seq FROM inbox WHERE id = d.inbox_id LIMIT 1) i
+    LEFT JOIN LATERAL (  -- as in `explain`; looked for where there is one
+        SELECT * FROM (
+            SELECT at, since FROM ack WHERE inbox_id = d.inbox_id AND seq >= d.seq AND i.acked_seq >= d.seq
+            ORDER BY seq LIMIT 1
+        ) f WHERE f.since < d.seq
+    ) a ON true
     WHERE d.notification_id = n.id
 ) d
 CROSS JOIN LATERAL (

@@ -115,6 +115,26 @@ WITH box AS MATERIALIZED (
 ), changes AS (
     DELETE FROM inbox_change c USING bound b WHERE c.inbox_id = b.id AND c.seq > b.before AND c.seq <= b.floor
     RETURNING 1
+), looked_at AS MATERIALIZED (  -- acks of what the floor passes now, and of what goes: they may be about nothing more
+    SELECT a.seq, a.since
+    FROM bound b CROSS JOIN LATERAL (
+        SELECT seq, since FROM ack WHERE inbox_id = b.id AND seq > b.before AND seq <= b.floor
+    ) a
+    UNION
+    SELECT a.seq, a.since
+    FROM doomed d CROSS JOIN bound b CROSS JOIN LATERAL (
+        SELECT seq, since FROM ack WHERE inbox_id = d.inbox_id AND seq >= d.seq ORDER BY seq LIMIT 1
+    ) a
+    WHERE a.seq <= b.floor
+), acks AS (
+    DELETE FROM ack WHERE inbox_id = %(inbox)s AND seq = ANY (ARRAY(
+        SELECT l.seq FROM looked_at l
+        WHERE NOT EXISTS (
+            SELECT 1 FROM delivery
+            WHERE inbox_id = %(inbox)s AND seq > l.since AND seq <= l.seq
+              AND seq NOT IN (SELECT seq FROM doomed) OFFSET 0
+        )
+    ))
 ), moved AS (
     UPDATE inbox i SET floor_seq = b.floor FROM bound b WHERE i.id = b.id AND i.floor_seq < b.floor
 )

@@ -44,8 +44,21 @@ class Inbox(SQLModel, table=True):
     unread: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
     unseen: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
     created_at: datetime = time_column(default=True, nullable=False)
-    acked_from: int | None = Field(default=None, sa_type=BigInteger)  # what came after it, up to `acked_seq`, was acked
-    acked_at: datetime | None = time_column()  # at this time
+
+
+class Ack(SQLModel, table=True):
+    """When a device of a user said that it holds everything after `since`, up to `seq`.
+
+    It stays as long as there is a delivery that it is about.
+    """
+
+    __tablename__ = "ack"
+    __table_args__ = (CheckConstraint("since < seq", name="ack_order"),)
+
+    inbox_id: int = Field(sa_type=BigInteger, primary_key=True)
+    seq: int = Field(sa_type=BigInteger, primary_key=True)
+    since: int = Field(sa_type=BigInteger)
+    at: datetime = time_column(nullable=False)
 
 
 class Delivery(SQLModel, table=True):

@@ -22,7 +22,7 @@ from tests.api.test_preferences import set_for
 from tests.api.test_recipients import dispatched
 from tests.api.test_topics import TOPIC, changed
 from tests.api.test_users import bearing
-from tests.conftest import as_user, in_a_while
+from tests.conftest import ack, as_user, in_a_while
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,7 +75,8 @@ async def live(backend: httpx.AsyncClient, worker: Resources, connection: Connec
     await backend.post("/v1/inbox/actions", json={"action": "read", "seqs": [1, 3]}, headers=as_user(GONE))
     await backend.post("/v1/inbox/actions", json={"action": "archive", "seqs": [2]}, headers=as_user(GONE))
     await backend.delete("/v1/inbox/3", headers=as_user(GONE))
-    connection.execute("UPDATE inbox SET acked_seq = last_seq")
+    ack(connection, **{GONE: 2})
+    ack(connection, **{GONE: 7, "u_1": 7})
     await set_for(backend, GONE, mutes={"domains": ["blog"]})
     for to in (alone, both):
         await send(backend, to=to, type="blog.post.published")
@@ -124,8 +125,11 @@ async def test_nothing_is_left_of_a_user_but_when_it_was(
     assert traces(connection) == {
         *("broadcast", "inbox", "notification", "preference", "presence", "suppression", "topic_subscription")
     }
+    acks = "SELECT user_id, seq FROM ack LEFT JOIN inbox ON id = inbox_id ORDER BY 1, 2"
+    assert [tuple(row.values()) for row in connection.execute(acks)] == [("u_1", 3), (GONE, 2), (GONE, 7)]
     assert await erased(backend) == ERASED
     assert traces(connection) == {"revocation"}
+    assert [tuple(row.values()) for row in connection.execute(acks)] == [("u_1", 3)]
     assert faults(database_url) == ()
     assert await erased(backend) == NOTHING
     assert traces(connection) == {"revocation"}

@@ -80,7 +80,7 @@ async def test_a_full_notification_is_stored_as_it_was_said(backend: httpx.Async
     seen = (await backend.get(f"{ONE}/{created['id']}")).json()
     assert seen["status"] == "dispatched"
     assert seen["counts"] == {"recipients": 1, "suppressed": 0, "acked": 1, "seen": 1, "read": 0}
-    assert [event["event"] for event in seen["timeline"]] == ["accepted", "dispatched"]
+    assert [event["event"] for event in seen["timeline"]] == ["accepted", "dispatched", "seen"]
 
 
 async def test_deliver_at_schedules(backend: httpx.AsyncClient, connection: Connection) -> None:

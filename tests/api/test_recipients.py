@@ -10,9 +10,7 @@ import orjson
 import pytest
 
 from models.contracts import ExplainOut, InboxPage
-from models.frames import dumps
 from models.keys import create_key
-from models.queries import receipts as receipts_sql
 from models.queries.withdraw import queue_expired
 from models.states import Priority
 from tests.api.test_listing import send
@@ -20,7 +18,7 @@ from tests.api.test_notifications import problem
 from tests.api.test_preferences import set_for
 from tests.api.test_topics import TOPIC, changed
 from tests.api.test_users import bearing
-from tests.conftest import as_user, in_a_while, nobody, notification, quiet_now
+from tests.conftest import ack, as_user, in_a_while, nobody, notification, quiet_now
 from workers.dispatch import dispatch_batch
 from workers.tasks import dispatch_until_idle
 
@@ -120,8 +118,7 @@ async def test_it_says_how_far_a_delivery_has_come(
     found = await why(backend, key)
     assert (found["reason"], found["seq"]) == ("delivered", 1)
     assert "no device of theirs has said yet that it holds it" in found["verdict"]
-    acks = [{"tenant": "default", "user_id": "u_1", "seq": 1}]
-    connection.execute(receipts_sql.RECORD_ACKS_IF_AHEAD, {"acks": dumps(acks).decode()})
+    ack(connection, u_1=1)
     assert "a device of theirs holds it" in (await why(backend, key))["verdict"]
     assert "no device" in (await why(backend, key, "u_2"))["verdict"]
     for patch, expected in (({"read": True}, "read"), ({"archived": True}, "archived")):
@@ -141,20 +138,6 @@ async def test_it_says_how_far_a_delivery_has_come(
         ("archived", False),
         ("deleted", False),
     ]
-
-
-async def test_the_time_of_an_ack_is_known_until_the_next(
-    backend: httpx.AsyncClient, worker: Resources, connection: Connection
-) -> None:
-    keys = [await send(backend) for _ in range(3)]
-    await dispatched(worker)
-    times = []
-    for seq in (2, 3):
-        acks = [{"tenant": "default", "user_id": "u_1", "seq": seq}]
-        connection.execute(receipts_sql.RECORD_ACKS_IF_AHEAD, {"acks": dumps(acks).decode()})
-        timelines = [(await why(backend, key))["timeline"] for key in keys]
-        times.append([[event["at"] is not None for event in each if event["event"] == "acked"] for each in timelines])
-    assert times == [[[True], [True], []], [[False], [False], [True]]]
 
 
 async def test_it_names_the_rule_that_kept_it_away_and_what_did_not_ring(

@@ -15,6 +15,7 @@ from models.audit import audit
 from models.queries import retention as sql
 from models.retention import ItemRetention, KeptItems, kept_by_type
 from models.states import Action, Priority
+from tests.conftest import ack
 from tests.models.test_log import arrive, fresh_read, ingest, store
 from tests.workers.test_fan_out import broadcast
 from workers import process, tasks
@@ -144,6 +145,33 @@ async def test_the_floor_passes_over_what_is_kept_for_longer(settings: Settings,
         await inbox.act("default", "u_1", [Action.DELETE], seqs=[1], up_to=None)
         retain(worker)
         assert seqs(connection) == [4], "what a user deletes below the floor goes with the next round"
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("acks", "kept", "after_all"), [((1, 3, 4), [1, 4], [4]), ((3, 4), [3, 4], [4]), ((4,), [4], [4])]
+)
+async def test_when_it_was_acked_is_kept_as_long_as_what_was_acked(
+    acks: tuple[int, ...], kept: list[int], after_all: list[int], settings: Settings, connection: Connection
+) -> None:
+    rules = {"*": KeptItems(items=3, age_s=DAY_S), "shop.*": KeptItems(items=100, age_s=1_000 * DAY_S)}
+    worker = Resources.build(settings.model_copy(update={"inbox_retention": rules}))
+    arrive(connection, "u_1", 4)
+    for seq in acks:
+        ack(connection, u_1=seq)
+    connection.execute("UPDATE delivery SET type = 'blog.post.liked' WHERE seq IN (2, 3)")
+    pass_time(connection, 2 * DAY_S)
+    retain(worker)
+    assert (seqs(connection), seqs(connection, "ack")) == ([1, 4], kept)
+    async with store(settings) as inbox:
+        await inbox.act("default", "u_1", [Action.DELETE], seqs=[1], up_to=None)
+        retain(worker)
+        assert (seqs(connection), seqs(connection, "ack")) == ([4], after_all)
+        await inbox.act("default", "u_1", [Action.DELETE], seqs=[4], up_to=None)
+        ack(connection, u_1=7)  # of changes alone
+        pass_time(connection, 2 * DAY_S)
+        retain(worker)
+        assert (seqs(connection), seqs(connection, "ack")) == ([], [])
     worker.close()
 
 
