@@ -1,6 +1,6 @@
 """Why one user has a notification, or has it not: everything that is known of the two together, in one row."""
 
-# A delivery to one of a few is found among those few, one of a broadcast among what the user has.
+# Whether a newer one took its place is looked for where something was deleted that could have been replaced.
 EXPLAIN = """
 SELECT n.id::text AS id, n.domain, n.audience, n.actor ->> 'id' AS actor, n.created_at, n.deliver_at, n.expires_at,
        clock_timestamp() AS now, o.due_at, o.attempts, p.parked_at, b.started_at, b.done_at,
@@ -11,8 +11,9 @@ SELECT n.id::text AS id, n.domain, n.audience, n.actor ->> 'id' AS actor, n.crea
        g.closes_at AS digest_closes_at, g.closed_at AS digest_closed_at, g.arrived_as,
        EXISTS (
            SELECT 1 FROM delivery later
-           WHERE later.inbox_id = d.inbox_id AND later.seq > d.seq AND later.type = d.type
-             AND later.collapse_key = d.collapse_key AND later.delivered_at = d.deleted_at
+           WHERE d.collapse_key IS NOT NULL AND d.deleted_at IS NOT NULL
+             AND later.inbox_id = d.inbox_id AND later.seq > d.seq AND later.delivered_at = d.deleted_at
+             AND later.type = d.type AND later.collapse_key = d.collapse_key
        ) AS replaced
 FROM notification n
 LEFT JOIN LATERAL (
@@ -37,13 +38,7 @@ LEFT JOIN LATERAL (
     SELECT * FROM inbox WHERE tenant = n.tenant AND user_id = %(user)s LIMIT 1
 ) i ON true
 LEFT JOIN LATERAL (
-    SELECT * FROM (
-        (SELECT * FROM delivery WHERE n.audience ?| '{user,users}' AND notification_id = n.id OFFSET 0)
-        UNION ALL
-        (SELECT * FROM delivery WHERE n.audience ?| '{topic,everyone}' AND inbox_id = i.id OFFSET 0)
-    ) e
-    WHERE e.notification_id = n.id AND e.inbox_id = i.id  -- not before: it would choose the other index for either
-    LIMIT 1
+    SELECT * FROM delivery WHERE notification_id = n.id AND inbox_id = i.id LIMIT 1
 ) d ON true
 LEFT JOIN LATERAL (  -- the ack that was about it; the times of older ones may not be known
     SELECT * FROM (
