@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 Width = Literal["short", "medium", "long", "full"]
 Number = int | float
 
-LONGEST_RESULT = 16 * 1024
+CHARACTERS_PER_STEP = 32  # of a result, that a filter works through in the time of one of a template
+_LONGEST_RESULT = 16 * 1024
+_LARGEST_RESULT = 2**63  # as far as JSON goes here
 _LARGEST = 10**18
 _WIDTHS = ("short", "medium", "long", "full")
 _CODE = 3  # letters of a currency
@@ -37,6 +39,13 @@ _CATEGORIES = frozenset(("zero", "one", "two", "few", "many", "other"))
 def filters(locale: Locale) -> dict[str, Callable[..., object]]:
     """Return all filters by name."""
     return {**_TEXT, **_NUMBERS, **_LISTS, "default": _default, **_Localised(locale).by_name()}
+
+
+def is_bounded(result: object) -> bool:
+    """Say whether a filter's result is neither too long nor too large to go on with."""
+    if isinstance(result, str):
+        return len(result) <= _LONGEST_RESULT
+    return not isinstance(result, int) or abs(result) <= _LARGEST_RESULT
 
 
 def plural_categories(locale: Locale) -> frozenset[str]:

@@ -31,7 +31,8 @@ from liquid.exceptions import (
 from liquid.stringify import to_liquid_string
 from liquid.utils import ReadOnlyChainMap
 
-from api.template_filters import LONGEST_RESULT, filters, plural_categories
+from api.sentences import Sentence
+from api.template_filters import CHARACTERS_PER_STEP, filters, is_bounded, plural_categories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -73,9 +74,7 @@ _TAGS = (
 )
 _MARKUP = re.compile(r"<[a-zA-Z/!]")
 _MOST_WORK = 250_000  # characters of templates to work through, again in each round of a loop: some 0.1 s
-_CHARACTERS_PER_STEP = 32  # of a value, that a filter works through in the time of one of a template
 _TOO_LONG = "it becomes longer than {} characters on this data; use truncate"
-_LARGEST = 2**63  # as far as JSON goes here
 _MOST_ENVIRONMENTS = 1_000
 
 
@@ -142,9 +141,8 @@ class Filling(RenderContext):
                 msg = f"{name} does not take these arguments"
                 raise LiquidError(msg, token=token) from error
             if isinstance(result, str):
-                self.spend(len(result) // _CHARACTERS_PER_STEP)
-            too_long = isinstance(result, str) and len(result) > LONGEST_RESULT
-            if too_long or (isinstance(result, int) and abs(result) > _LARGEST):
+                self.spend(len(result) // CHARACTERS_PER_STEP)
+            if not is_bounded(result):
                 msg = f"the result of {name} is too large"
                 raise ResourceLimitError(msg, token=token)
             return result
@@ -161,6 +159,7 @@ class Template:
         try:
             self._parsed = _environment(locale, html=html).from_string(source)
             _check(self._parsed, plural_categories(Locale.parse(locale, sep="-")))
+            self._sentence = Sentence.of(self._parsed.nodes, RenderContext(self._parsed))
             only_text = all(isinstance(node, content.ContentNode) for node in self._parsed.nodes)
             self._text = self._parsed.render().strip() if only_text else None  # for any data the same
         except (LiquidError, RecursionError) as error:
@@ -173,10 +172,8 @@ class Template:
         """Return its text of at most `most` characters. Raises `TemplateError`."""
         if self._text is not None and len(self._text) <= most:
             return self._text
-        buffer = _Buffer(4 * most)
         try:
-            filling.begin(self._parsed, self._length)
-            self._write(filling, buffer)
+            text = self._sentence_from(filling) or self._written_from(filling, most)
         except OutputStreamLimitError as error:
             raise TemplateError(_TOO_LONG.format(most)) from error
         except LiquidError as error:
@@ -184,22 +181,34 @@ class Template:
         except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             msg = f"it cannot work with this data: {error}"
             raise TemplateError(msg) from error
-        text = buffer.getvalue().strip()
+        text = text.strip()
         if len(text) > most:
             raise TemplateError(_TOO_LONG.format(most))
         return text
 
-    def _write(self, context: RenderContext, buffer: TextIO) -> None:
+    def _sentence_from(self, filling: Filling) -> str:
+        """Return its text, as the library would; an empty one where that has to do it."""
+        said = self._sentence.fill_in(filling.globals) if self._sentence is not None else None
+        if said is None:
+            return ""
+        text, steps = said
+        filling.spend(self._length + steps)
+        return text
+
+    def _written_from(self, filling: Filling, most: int) -> str:
         """Do what the library's `render_with_context` does, without what only includes need: it runs so often."""
+        filling.begin(self._parsed, self._length)
+        buffer = _Buffer(4 * most)
         for node in self._parsed.nodes:
             try:
-                node.render(context, buffer)
+                node.render(filling, buffer)
             except LiquidInterrupt as stop:
                 msg = f"unexpected '{stop}'"
                 raise LiquidSyntaxError(msg, token=node.token) from stop
             except LiquidError as error:
                 error.token = error.token or node.token
                 raise
+        return buffer.getvalue()
 
 
 def has_markup(source: str) -> bool:
