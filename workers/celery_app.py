@@ -88,6 +88,7 @@ def make_celery(settings: Settings) -> Celery:
                 "options": {"queue": Queue.RECOVER.value, "expires": 30},
             },
         },
+        beat_scheduler="workers.beat:SteadyScheduler",
         beat_max_loop_interval=settings.sweep_interval_s,
     )
     return app
