@@ -78,6 +78,7 @@ class Cause(StrEnum):
 # The rules of suppressions, beside those of users' mutes.
 EXPIRED_IN_DIGEST = "it expired while it waited in a digest"
 FOLDED = "a newer one with the same collapse key came before it could be delivered"
+OVERTAKEN = "a newer one with the same collapse key had been delivered already"
 
 
 class Reason(StrEnum):

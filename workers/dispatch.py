@@ -243,11 +243,11 @@ def _preferences(
 
 
 def _write(connection: Connection, priority: Priority, plan: Plan) -> psycopg.Cursor[dict[str, Any]]:
+    collapse(connection, plan)
     if plan.events:
         connection.execute(sql.NOTE_EVENTS, {"events": frames.dumps(plan.events).decode()})
     if plan.suppressions:
         connection.execute(sql.NOTE_SUPPRESSIONS, {"suppressions": frames.dumps(plan.suppressions).decode()})
-    collapse(connection, plan)
     parameters = {
         "rows": frames.dumps(plan.rows()).decode(),
         "priority": priority.rank,

@@ -17,7 +17,8 @@ from models.push import Broadcast, BroadcastPush, Pushable, inbox_push
 from models.queries import digests as digest_sql
 from models.queries import dispatch as sql
 from models.redis_keys import user_key
-from workers.collapse import take_places
+from models.states import OVERTAKEN
+from workers.collapse import Places, take_places
 from workers.plan import MOST_DELIVERIES, asks_for_preferences, is_silent, muted_by
 from workers.wording import Wording
 
@@ -80,7 +81,8 @@ class FanningOut:
         wishes = self._wishes(users)
         if self._row["digest_every"] is not None:
             return self._gather(users, wishes)
-        changes, collapsed = self._collapse(wishes)
+        places = self._collapse(wishes)
+        collapsed = {user: n for (_, user, _, _), n in places.taken.items()}
         written = {
             **self._parameters,
             "muted": frames.dumps(wishes.muted).decode(),
@@ -92,7 +94,7 @@ class FanningOut:
         (became,) = self._connection.execute(statement, written).fetchall()
 
         def tell() -> list[Pushable]:
-            return self._pushes(orjson.loads(became["boxes"]), wishes, changes, collapsed)
+            return self._pushes(orjson.loads(became["boxes"]), wishes, places.changes, collapsed)
 
         return Reached(tell, became["delivered"], became["suppressed"], became["done"])
 
@@ -126,15 +128,17 @@ class FanningOut:
                 wishes.locales[user] = locale
         return wishes
 
-    def _collapse(self, wishes: _Wishes) -> tuple[Mapping[Box, Mapping[str, Any]], dict[str, int]]:
-        """Take out what the next users have unread of the same key."""
+    def _collapse(self, wishes: _Wishes) -> Places:
+        """Take out what the next users have unread of the same key; who has a newer one does not get this one."""
         if not self._named:
-            return {}, {}
+            return Places()
         others = {self._parameters["excluded"], *(each["user_id"] for each in wishes.muted)}
         tenant, key = self._row["tenant"], self._row["collapse_key"]
         boxes = [(tenant, user) for user in self._parameters["users"] if user not in others]
-        changes, taken = take_places(self._connection, boxes, [(*box, self._row["type"], key) for box in boxes])
-        return changes, {user: n for (_, user, _, _), n in taken.items()}
+        arriving = {(*box, self._row["type"], key): (self._row["said_at"], 1) for box in boxes}
+        places = take_places(self._connection, boxes, arriving)
+        wishes.muted += [{"user_id": user, "rule": OVERTAKEN} for _, user, _, _ in places.overtaken]
+        return places
 
     def _pushes(
         self,

@@ -75,6 +75,14 @@ class Plan:
         """Whom it writes to."""
         return {each.box for each in self.entries} | {each.box for each in self.gathered}
 
+    def suppress(self, rule: str, some: Sequence[Entry]) -> None:
+        """Deliver all but some of the entries, and note by which rule."""
+        left_out = {id(entry) for entry in some}
+        self.entries = [entry for entry in self.entries if id(entry) not in left_out]
+        self.suppressions += [
+            {"notification_id": entry.row["id"], "user_id": entry.box[1], "rule": rule} for entry in some
+        ]
+
     def digest_entries(self) -> list[dict[str, Any]]:
         """Return what waits in digests, as the statement takes it. The first of a digest says when that closes."""
         return [
@@ -180,18 +188,22 @@ def _add(
 
 
 def _fold(plan: Plan) -> None:
-    """Leave of those with the same collapse key the last one, which stands for them all."""
+    """Leave of those with the same collapse key the newest one, which stands for them all."""
     newest: dict[CollapseKey, Entry] = {}
-    kept = []
-    for entry in reversed(plan.entries):
+    folded = []
+    for entry in plan.entries:
         key = entry.collapse_key
-        if key is not None and (later := newest.setdefault(key, entry)) is not entry:
-            later.collapsed += 1
-            plan.suppressions.append({"notification_id": entry.row["id"], "user_id": entry.box[1], "rule": FOLDED})
+        if key is None or (other := newest.setdefault(key, entry)) is entry:
+            continue
+        if entry.row["said_at"] < other.row["said_at"]:  # it was tried again
+            older, newer = entry, other
         else:
-            kept.append(entry)
-    if len(kept) < len(plan.entries):
-        plan.entries = kept[::-1]
+            older, newer = other, entry
+        newest[key] = newer
+        newer.collapsed += older.collapsed + 1
+        folded.append(older)
+    if folded:
+        plan.suppress(FOLDED, folded)
 
 
 def choose_audience(row: Mapping[str, Any]) -> Deliver | FanOut | Expire:

@@ -33,7 +33,7 @@ WITH due AS MATERIALIZED (
 SELECT o.position, o.attempts, o.due_at, o.withdraws, now() AS now, n.id::text AS id,
        n.tenant, n.type, n.domain, n.title, n.body, n.texts, n.mutable, n.critical_overrides,
        n.data::text AS data, n.audience, n.actor::text AS actor, n.action_url, n.collapse_key, n.expires_at,
-       n.created_at, n.digest_every, n.digest_key
+       n.created_at, greatest(n.deliver_at, n.created_at) AS said_at, n.digest_every, n.digest_key
 FROM due o
 LEFT JOIN LATERAL (SELECT * FROM notification WHERE id = o.notification_id LIMIT 1) n ON true
 ORDER BY o.due_at, o.position

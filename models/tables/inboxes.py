@@ -117,6 +117,7 @@ class Delivery(SQLModel, table=True):
     locale: str | None = Field(default=None, sa_type=Text)
     collapse_key: str | None = Field(default=None, sa_type=Text)
     collapsed: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})  # how many others it stands for
+    overtook: int | None = None  # how many older ones came after it, for which its successor stands, too
     delivered_at: datetime = time_column(default=True, nullable=False)
     seen_at: datetime | None = time_column()
     read_at: datetime | None = time_column()

@@ -178,7 +178,8 @@ def _dispatching(size: Size, sample: Sample) -> Iterator[Hot]:
             {"rows": _json(rows[chosen]), "priority": _DUE_PRIORITY, "positions": positions},
             writes=True,
         )
-    keys = [{**row, "collapse_key": f"order:{nth}"} for nth, row in enumerate(rows)]
+    arrives = {"said_at": "2100-01-01T00:00:00Z", "stands_for": 1}
+    keys = [{**row, "collapse_key": f"order:{nth}", **arrives} for nth, row in enumerate(rows)]
     yield Hot(
         "lock inboxes of 500",
         "worker: before what is unread is replaced",

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from models.states import EXPIRED_IN_DIGEST, FOLDED
+from models.states import EXPIRED_IN_DIGEST, FOLDED, OVERTAKEN
 from ops.prove import gathered, wording
 from ops.prove.alarm import ViolationError, none_of, some
 from ops.prove.ledger import MUTED
@@ -105,7 +105,7 @@ def _wrongly_refused(posted: Posted, found: Container[str], refused: Mapping[str
         elif posted.gathers:
             wanted = EXPIRED_IN_DIGEST if posted.may_expire else wanted
         elif posted.collapse_key:
-            wanted = FOLDED
+            wanted = OVERTAKEN if rule == OVERTAKEN else FOLDED
         if rule != wanted:
             return f"suppressed for {user} because {rule}, and not because of {wanted}"
     return ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,11 +12,11 @@ import pytest
 
 from models.database import connect
 from models.socket_events import InboxFrame
-from models.states import FOLDED, Action, Priority
+from models.states import FOLDED, OVERTAKEN, Action, Priority
 from ops.prove.replica import Replica
 from tests.conftest import nobody
 from tests.models.test_log import fresh_read, replay, store
-from tests.workers.test_fan_out import TOPIC, broadcast, finish, names, outbox, subscribe
+from tests.workers.test_fan_out import TOPIC, broadcast, finish, names, outbox, step, subscribe
 from workers import fan_out
 from workers.dispatch import dispatch_batch
 from workers.tasks import dispatch_until_idle
@@ -39,6 +41,11 @@ def shown(connection: Connection, user: str = "a") -> list[tuple[int, str, int]]
         [user],
     ).fetchall()
     return [(row["seq"], row["title"], row["collapsed"]) for row in rows]
+
+
+def dispatch(connection: Connection, priority: Priority) -> None:
+    while step(connection, priority).claimed:
+        pass
 
 
 def counts(connection: Connection, user: str = "a") -> tuple[int, int, int]:
@@ -130,6 +137,48 @@ def test_across_priorities_it_is_one_row(connection: Connection) -> None:
     assert shown(connection) == [(3, "second", 1)]
 
 
+@pytest.mark.parametrize("to", [{"user": "a"}, {"topic": TOPIC}])
+def test_what_is_newer_keeps_its_place_whatever_comes_late(to: dict[str, Any], connection: Connection) -> None:
+    subscribe(connection, ["a", "b"])
+    older = say(connection, "older", to, priority=Priority.LOW.rank)
+    say(connection, "newer", priority=Priority.CRITICAL.rank)
+    dispatch(connection, Priority.CRITICAL)
+    before = counts(connection)
+    dispatch(connection, Priority.LOW)
+    assert (shown(connection), counts(connection)) == ([(1, "newer", 0)], before)
+    assert shown(connection, "b") == ([(1, "older", 0)] if "topic" in to else [])
+    rows = connection.execute("SELECT notification_id::text AS id, user_id, rule FROM suppression").fetchall()
+    assert rows == [{"id": older, "user_id": "a", "rule": OVERTAKEN}]
+    say(connection, "newest", priority=Priority.LOW.rank)
+    dispatch(connection, Priority.LOW)
+    assert shown(connection) == [(3, "newest", 2)], "it stands for what was overtaken, too"
+
+
+def test_what_is_tried_again_does_not_take_the_place_of_what_is_newer(connection: Connection) -> None:
+    for apart in (True, False):
+        key = f"k{apart}"
+        older = say(connection, "older", key=key)
+        connection.execute(
+            "UPDATE outbox SET attempts = 1, due_at = now() + interval '50 ms' WHERE notification_id = %s", [older]
+        )
+        say(connection, "newer", key=key)
+        if apart:
+            finish(connection)
+        time.sleep(0.06)
+        finish(connection, limit=500)
+    assert [(title, collapsed) for _, title, collapsed in shown(connection)] == [("newer", 0), ("newer", 1)]
+
+
+def test_what_was_scheduled_is_as_new_as_the_time_that_it_was_for(connection: Connection) -> None:
+    soon = datetime.now(UTC) + timedelta(milliseconds=60)
+    say(connection, "scheduled", deliver_at=soon)
+    say(connection, "at once")
+    finish(connection)
+    time.sleep(0.07)
+    finish(connection)
+    assert shown(connection) == [(3, "scheduled", 1)]
+
+
 def test_a_broadcast_collapses_for_each_of_its_users(connection: Connection) -> None:
     subscribe(connection, names(25))
     for user in ("u_003", "u_014"):
@@ -183,6 +232,9 @@ def test_a_thousand_updates_by_many_at_once_leave_one_row_and_the_last_one_wins(
         list(pool.map(update, range(20)))
     for priority in Priority:
         dispatch_until_idle(worker, priority, nobody)
+    ((_, newest, _),) = shown(connection)
+    (row,) = connection.execute("SELECT title FROM notification ORDER BY created_at DESC LIMIT 1").fetchall()
+    assert newest == row["title"]
     say(connection, "last")
     finish(connection)
     ((seq, title, collapsed),) = shown(connection)
