@@ -170,7 +170,8 @@ def _without_repeats(users: list[str]) -> list[str]:
 
 @cache
 def _time_zones() -> frozenset[str]:
-    return frozenset(available_timezones())  # it looks through a folder
+    # It looks through a folder, in which some systems keep a file for their own clock.
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def _check_time_zone(value: str) -> str:

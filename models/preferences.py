@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 
@@ -57,10 +57,7 @@ class Preferences:
     def of(cls, body: Mapping[str, Any], token_locale: str | None = None) -> Preferences:
         """Read what `models.contracts.PreferencesIn` has checked; where it names no locale, `token_locale` counts."""
         mutes, quiet = body["mutes"], body["quiet_hours"]
-        hours = None
-        if quiet is not None:
-            start, end = time.fromisoformat(quiet["start"]), time.fromisoformat(quiet["end"])
-            hours = QuietHours(start, end, ZoneInfo(quiet["time_zone"]), frozenset(quiet["days"]))
+        hours = _quiet_hours(quiet) if quiet is not None else None
         domains, types, priorities = (frozenset(mutes[kind]) for kind in ("domains", "types", "priorities"))
         locale = body["locale"] or token_locale
         return cls(domains, types, priorities, hours, canonical(locale) if locale else None)
@@ -90,6 +87,16 @@ class Preferences:
 def overrides(priority: Priority, *, critical_overrides: bool) -> bool:
     """Say whether a notification arrives and rings whatever its recipients want."""
     return priority is Priority.CRITICAL and critical_overrides
+
+
+def _quiet_hours(said: Mapping[str, Any]) -> QuietHours | None:
+    """Return none in a zone that this machine does not know: it was set where more zones are known."""
+    try:
+        zone = ZoneInfo(said["time_zone"])
+    except ZoneInfoNotFoundError:
+        return None  # it rings, which is better than that nothing is dispatched to anybody
+    start, end = time.fromisoformat(said["start"]), time.fromisoformat(said["end"])
+    return QuietHours(start, end, zone, frozenset(said["days"]))
 
 
 @lru_cache(1_000)  # all of a batch have one `now`

@@ -159,6 +159,18 @@ async def test_in_quiet_hours_it_arrives_and_does_not_ring(backend: httpx.AsyncC
     assert [entry["item"]["silent"] for entry in log["entries"]] == [True, False]
 
 
+async def test_a_zone_that_this_machine_does_not_know_rings_and_holds_up_nobody(
+    backend: httpx.AsyncClient, worker: Resources, connection: Connection
+) -> None:
+    await set_for(backend, quiet_hours=quiet_now(), mutes={"domains": ["blog"]})
+    unknown = """UPDATE preference SET body = jsonb_set(body, '{quiet_hours,time_zone}', '"Mars/Olympus"')"""
+    connection.execute(unknown)
+    found = await send(backend, worker, to={"users": ["u_1", "u_2"]})
+    assert (found["status"], found["counts"]["recipients"]) == ("dispatched", 2)
+    assert [item["silent"] for item in await inbox(backend)] == [False]
+    assert (await send(backend, worker, to={"user": "u_1"}, type="blog.post.added"))["counts"]["suppressed"] == 1
+
+
 async def test_a_broadcast_heeds_everybodys_preferences(
     backend: httpx.AsyncClient, worker: Resources, connection: Connection
 ) -> None:
@@ -257,6 +269,7 @@ async def test_backends_need_the_scope_and_see_their_own_tenant(backend: httpx.A
         ({"quiet_hours": {"start": "07:00", "end": "07:00", "time_zone": "Etc/UTC"}}, "/quiet_hours"),
         ({"quiet_hours": {"start": "22:00", "end": "07:00", "time_zone": "Europe/Nowhere"}}, "/quiet_hours/time_zone"),
         ({"quiet_hours": {"start": "22:00", "end": "07:00", "time_zone": "../etc"}}, "/quiet_hours/time_zone"),
+        ({"quiet_hours": {"start": "22:00", "end": "07:00", "time_zone": "localtime"}}, "/quiet_hours/time_zone"),
         ({"quiet_hours": {**quiet_now(), "days": []}}, "/quiet_hours/days"),
         ({"quiet_hours": {**quiet_now(), "days": ["someday"]}}, "/quiet_hours/days/0"),
         ({"locale": "not a locale"}, "/locale"),
