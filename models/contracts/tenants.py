@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from models.contracts.base import Answer, Message
-from models.fields import MAX_USERS, JwksUrl, TenantName
+from models.fields import MAX_USERS, JwksUrl, TenantName, Text
 from models.retention import KeptByType
 
 
@@ -74,7 +74,7 @@ class TenantWithSecret(TenantOut):
 class TenantsQuery(Message):
     """Which page of the tenants: those after the name `after`, in the order of names."""
 
-    after: Annotated[str, StringConstraints(max_length=63)] = ""
+    after: Annotated[Text, StringConstraints(max_length=63)] = ""
     limit: Annotated[int, Field(ge=1, le=MAX_USERS)] = 100
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, StringConstraints
 
 from models.contracts.base import Answer, Message
-from models.fields import MAX_USERS, Name, Users
+from models.fields import MAX_USERS, Name, Text, Users
 
 
 class Subscribers(Message):
@@ -45,7 +45,7 @@ class SubscribersOut(Answer):
 class SubscribersQuery(Message):
     """Which page of a topic's subscribers: those after the name `after`, in the order of names."""
 
-    after: Annotated[str, StringConstraints(max_length=128)] = ""
+    after: Annotated[Text, StringConstraints(max_length=128)] = ""
     limit: Annotated[int, Field(ge=1, le=MAX_USERS)] = 100
 
 

@@ -87,7 +87,7 @@ class TypeOut(TypeIn):
 class TypesQuery(Message):
     """Which page of the catalogue: types after the name `after`, in the order of names."""
 
-    after: Annotated[str, StringConstraints(max_length=128)] = ""
+    after: Annotated[Text, StringConstraints(max_length=128)] = ""
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = MAX_PAGE
 
 

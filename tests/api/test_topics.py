@@ -113,6 +113,12 @@ async def test_refuses_a_topic_that_is_none(topic: str, backend: httpx.AsyncClie
     assert (response.status_code, problem(response)["code"]) == (422, "validation_failed")
 
 
+@pytest.mark.parametrize("url", [URL, "/v1/types", "/v1/tenants"])
+async def test_refuses_to_go_on_after_what_no_name_can_have(url: str, backend: httpx.AsyncClient) -> None:
+    response = await backend.get(url, params={"after": "a\x00"})
+    assert (response.status_code, problem(response)["errors"][0]["pointer"]) == (422, "?after")
+
+
 async def test_keys_need_the_scope_and_the_domain_and_see_their_own_tenant(
     backend: httpx.AsyncClient, database_url: str
 ) -> None:
