@@ -27,6 +27,8 @@ BOMB = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n - 1}"}] * 2} for n in range(1
         ({"properties": {"child": {"$ref": "#"}}}, "/schema/properties/child/$ref", "circular_ref"),
         ({"$defs": {"a": {"$id": "https://example.com/a"}}}, "/schema/$defs/a/$id", "bad_id"),
         ({"$defs": {"a0": {}, **BOMB}, "$ref": "#/$defs/a39"}, "/schema", "schema_too_long"),
+        ({"anyOf": [{"pattern": f"^(a|b)*a(a|b){{200}}{n}"} for n in range(40)]}, "/schema", "schema_too_long"),
+        ({"patternProperties": {f"^(a|b)*a(a|b){{200}}{n}": {} for n in range(40)}}, "/schema", "schema_too_long"),
         ({"$schema": "https://example.com/mine"}, "/schema", "bad_schema"),
         ({"type": "strin"}, "/schema/type", "bad_schema"),
         ({"properties": {"a/b": {"minimum": "x"}}}, "/schema/properties/a~1b/minimum", "bad_schema"),
@@ -84,3 +86,36 @@ def test_a_thousand_errors_are_told_as_fifty() -> None:
     with pytest.raises(ValidationFailedError) as caught:
         DataSchema({"additionalProperties": {"type": "string"}}).require_valid({f"k{n}": n for n in range(1_000)})
     assert len(caught.value.errors) == 50
+
+
+STRINGS = [{"type": "string"}] * 900
+
+
+@pytest.mark.parametrize(
+    ("items", "item"),
+    [
+        ({"anyOf": STRINGS}, 0),
+        ({"allOf": STRINGS}, 0),
+        ({"anyOf": [{"anyOf": STRINGS[:30]}] * 30}, 0),
+        ({"not": {"allOf": [{"$ref": "#/$defs/one"}] * 400}}, 1),
+        ({"required": [f"a{n}" for n in range(3_000)]}, {}),
+        ({"enum": ["x" * 30_000]}, 0),
+        ({"dependencies": {"a": [f"a{n}" for n in range(3_000)]}}, {"a": 1}),
+        ({"additionalProperties": {"oneOf": STRINGS}}, {"a": 1}),
+    ],
+)
+def test_what_is_wrong_everywhere_is_refused_at_once(items: dict[str, Any], item: Any) -> None:
+    schema = DataSchema({"properties": {"list": {"items": items}}, "$defs": {"one": {"const": 1}}})
+    began = time.thread_time()
+    with pytest.raises(ValidationFailedError) as caught:
+        schema.require_valid({"list": [item] * 2_000})
+    assert time.thread_time() - began < 0.5
+    assert [(wrong.pointer, wrong.code) for wrong in caught.value.errors] == [("/data", "schema")]
+
+
+def test_what_is_wrong_in_some_places_is_pointed_at_however_long_the_schema() -> None:
+    names = [f"field_{n}" for n in range(200)]
+    schema = DataSchema({"properties": {name: {"type": "string", "maxLength": 40} for name in names}})
+    with pytest.raises(ValidationFailedError) as caught:
+        schema.require_valid(dict.fromkeys(names, "x") | {"field_7": 7})
+    assert [wrong.pointer for wrong in caught.value.errors] == ["/data/field_7"]
