@@ -72,7 +72,7 @@ _TAGS = (
     if_tag.IfTag,
     unless_tag.UnlessTag,
 )
-_MARKUP = re.compile(r"<[a-zA-Z/!]")
+_MARKUP = re.compile(r"<[a-zA-Z/!]|&(?:[a-zA-Z]+|#[0-9]+|#[xX][0-9a-fA-F]+);")  # a tag, or an entity
 _MOST_WORK = 250_000  # characters of templates to work through, again in each round of a loop: some 0.1 s
 _TOO_LONG = "it becomes longer than {} characters on this data; use truncate"
 _MOST_ENVIRONMENTS = 1_000

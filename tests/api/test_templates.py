@@ -106,6 +106,18 @@ def test_what_is_filled_into_markup_is_escaped() -> None:
     assert filled("<i>{{ n | plural: one: a, other: a }}</i>", n=1, a=attack) == f"<i>{escaped}</i>"
 
 
+@pytest.mark.parametrize(
+    "source", ["5&nbsp;kg {{ n }}", "a &#38; b {{ n }}", "&#x2014; {{ n }}", "<br>{{ n }}", "{{ n }}</p>"]
+)
+def test_a_tag_or_an_entity_is_markup(source: str) -> None:
+    assert has_markup(source)
+
+
+@pytest.mark.parametrize("source", ["{{ n }} < 5", "Tom & Anna; {{ n }}", "a &b {{ n }}", "I <3 {{ n }}", "&#;"])
+def test_what_only_looks_like_markup_is_text(source: str) -> None:
+    assert not has_markup(source)
+
+
 def test_without_markup_text_stays_text_unless_it_is_asked_for() -> None:
     assert filled("{{ name }}", name="Tom & Anna's") == "Tom & Anna's"
     assert filled("{{ name | escape }}", name="Tom & Anna's") == "Tom &amp; Anna&#39;s"
