@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FRESH_S = 1.0  # how long a revoked key may still be honoured by another API process
 _MOST_KEYS = 10_000
+_NO_KEY = "Send an API key, which begins with bh_, as Authorization: Bearer <key>"
+_NOT_VALID = "This API key is unknown or was revoked; ask an admin for another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,11 @@ class Authenticator:
         self._known.pop(credentials, None)
         parts = split_key(credentials)
         if parts is None:
-            raise UnauthorizedError
+            raise UnauthorizedError(_NO_KEY)
         key_id, secret = parts
         rows = await self._database.rows(sql.FIND_KEY_IF_LIVE, {"id": key_id})
         if not rows or not secret_matches(secret, rows[0]["secret_hash"]):
-            raise UnauthorizedError
+            raise UnauthorizedError(_NOT_VALID)
         row = rows[0]
         backend = Backend(
             key_id, row["tenant"], frozenset(row["scopes"]), frozenset(row["domains"]), row["ingest_per_s"]

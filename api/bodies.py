@@ -107,11 +107,17 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
+def _place(error: Any) -> tuple[int | str, ...]:  # noqa: ANN401  # as Pydantic has it
+    """Return where an error is. Pydantic marks a wrong name within an object, for which JSON pointers have no word."""
+    place: tuple[int | str, ...] = error["loc"]
+    return place[:-1] if place[-1:] == ("[key]",) else place
+
+
 def field_errors(errors: Sequence[Any], start: int = 0) -> tuple[FieldError, ...]:
     """Return Pydantic's errors with JSON pointers; `start` leaves out leading parts of the location."""
     return tuple(
         FieldError(
-            "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error["loc"][start:]),
+            "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in _place(error)[start:]),
             error["type"],
             explained(error),
         )

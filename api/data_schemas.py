@@ -188,7 +188,9 @@ def _within(value: object) -> Iterable[object]:
 def _said(error: jsonschema_rs.ValidationError) -> str:
     if error.message.endswith('is not a "regex"'):
         return "Is not a pattern that can be matched in linear time: no look-around, no back reference, no huge counts"
-    return error.message[:_LONGEST_DETAIL]
+    if error.instance_path[-1:] == ["type"]:
+        return "Must be null, boolean, object, array, number, integer or string, or a list of those"
+    return f"Is no JSON Schema: {error.message[:_LONGEST_DETAIL]}"
 
 
 def _pointer(start: str, path: Sequence[str | int]) -> str:

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from api.bodies import field_errors
 from models.errors import (
@@ -70,15 +71,21 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == NotFoundError.status:
         mapped: BellhopError = NotFoundError(f"There is nothing at {path}; /docs lists every path")
     elif error.status_code == MethodNotAllowedError.status:
-        allowed = (error.headers or {}).get("Allow", "")
-        mapped = MethodNotAllowedError(
-            f"{request.method} is not allowed at {path}" + (f"; use {allowed}" if allowed else "")
-        )
+        allowed = ", ".join(_methods_at(request))
+        mapped = MethodNotAllowedError(f"{request.method} is not allowed at {path}; use {allowed}")
+        mapped.headers["Allow"] = allowed
     else:
         mapped = ValidationFailedError(str(error.detail))
-    response = render(mapped, _request_id(request))
-    response.headers.update(error.headers or {})
-    return response
+    return render(mapped, _request_id(request))
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Return the methods of all routes at this path; the exception knows those of the first."""
+    routes = request.app.router.routes
+    there = [
+        route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return sorted({method for route in there for method in route.methods or ()})
 
 
 async def _on_invalid_parameters(request: Request, error: Exception) -> Response:

@@ -74,10 +74,21 @@ _RULES = {
 }
 
 
+_SAID = {  # in place of Pydantic's words, where those are of Python or leave open what to do
+    "missing": "must be given",
+    "extra_forbidden": "is not known here; correct its name, or leave it out",
+    "model_type": "must be a JSON object",
+    "timezone_aware": "must say its offset from UTC, as 2026-03-01T12:00:00Z does",
+    "datetime_parsing": "must be an RFC 3339 time such as 2026-03-01T12:00:00Z",
+    "datetime_from_date_parsing": "must be an RFC 3339 time such as 2026-03-01T12:00:00Z",
+}
+
+
 def explained(error: Mapping[str, Any]) -> str:
-    """Return what one of Pydantic's errors says, with a sentence in place of a regular expression."""
+    """Return what one of Pydantic's errors says, in the words of somebody who sends JSON."""
     rule = _RULES.get(error.get("ctx", {}).get("pattern", ""))
-    text = f"must have {rule}" if rule else str(error["msg"])
+    text = f"must have {rule}" if rule else _SAID.get(error["type"], str(error["msg"]))
+    text = text.replace(" after validation", "").replace("should be True", "should be true")
     return text[:1].upper() + text[1:]
 
 

@@ -119,7 +119,7 @@ def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
 def require_new(tenant: str, created: Iterable[object]) -> None:
     """Raise `TenantExistsError` where `CREATE_IF_NEW` returned nothing."""
     if not created:
-        detail = f"There is a tenant {tenant!r} already; choose another name, or change it with PATCH"
+        detail = f"There is a tenant {tenant!r} already; choose another name, or change that one"
         raise TenantExistsError(detail)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from models.contracts.base import Answer, Message
@@ -52,7 +52,7 @@ class Audience(Message):
                 "one_audience", "must have exactly one of user, users, topic and everyone; {n} given", {"n": len(given)}
             )
         if self.exclude_actor and given[0] not in {"topic", "everyone"}:
-            raise PydanticCustomError("exclude_actor", "exclude_actor goes with topic or everyone")
+            raise PydanticCustomError("exclude_actor", "must name a topic or everyone, as exclude_actor is true")
         return self
 
 
@@ -104,16 +104,18 @@ class NotificationIn(Message):
             raise PydanticCustomError("too_far_ahead", "must be a year ahead at most; schedule it later")
         return deliver_at
 
-    @model_validator(mode="after")
-    def _expires_after_delivery(self) -> Self:
-        if self.deliver_at and self.expires_at and self.expires_at <= self.deliver_at:
-            raise PydanticCustomError("expires_too_soon", "expires_at must be later than deliver_at")
-        return self
+    @field_validator("expires_at")
+    @classmethod
+    def _after_delivery(cls, expires_at: datetime | None, info: ValidationInfo) -> datetime | None:
+        deliver_at = info.data.get("deliver_at")
+        if deliver_at and expires_at and expires_at <= deliver_at:
+            raise PydanticCustomError("expires_too_soon", "must be later than deliver_at")
+        return expires_at
 
     @model_validator(mode="after")
     def _has_the_actor_it_excludes(self) -> Self:
         if self.to.exclude_actor and self.actor is None:
-            raise PydanticCustomError("no_actor", "to.exclude_actor needs an actor")
+            raise PydanticCustomError("no_actor", "must name an actor, as to.exclude_actor is true")
         return self
 
 

@@ -126,5 +126,6 @@ def _checked(model: type[Model], values: dict[str, Any]) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         wrong = error.errors()[0]
-        message = f"{'/'.join(map(str, wrong['loc']))}: {explained(wrong)}"
+        place = [str(step) for step in wrong["loc"] if step != "[key]"]  # which marks a wrong name
+        message = f"{'/'.join(place)}: {explained(wrong)}"
         raise typer.BadParameter(message) from error

@@ -124,6 +124,9 @@ async def test_refuses_a_key_that_is_none(header: str | None, anonymous: httpx.A
     response = await anonymous.post("/v1/notifications", json=notification(), headers=headers)
     assert (response.status_code, problem(response)["code"]) == (401, "unauthorized")
     assert response.headers["www-authenticate"] == "Bearer"
+    is_one = header is not None and "bh_" in header
+    said = "This API key is unknown or was revoked" if is_one else "Send an API key, which begins with bh_"
+    assert problem(response)["detail"].startswith(said)
 
 
 async def test_a_user_token_is_not_a_key_and_a_key_is_not_a_token(backend: httpx.AsyncClient) -> None:

@@ -274,7 +274,7 @@ BAD_NOTIFICATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a time that is a number": ({"deliver_at": 1_900_000_000}, "/deliver_at"),
     "an end before the beginning": (
         {"deliver_at": in_a_while(2), "expires_at": in_a_while(1)},
-        "",
+        "/expires_at",
     ),
 }
 
@@ -289,6 +289,37 @@ async def test_refuses(what: str, backend: httpx.AsyncClient, connection: Connec
     assert body["errors"][0]["pointer"] == pointer
     assert body["errors"][0]["detail"]
     assert stored(connection) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"type": None}, "/type: Input should be a valid string"),
+        ({"locale": "uk"}, "/locale: Is not known here; correct its name, or leave it out"),
+        ({"to": "u_1"}, "/to: Must be a JSON object"),
+        ({"to": {"users": []}}, "/to/users: List should have at least 1 item, not 0"),
+        ({"to": {"everyone": False}}, "/to/everyone: Input should be true"),
+        ({"to": {"topic": "t", "exclude_actor": True}}, "Must name an actor, as to.exclude_actor is true"),
+        ({"deliver_at": "tomorrow"}, "/deliver_at: Must be an RFC 3339 time such as 2026-03-01T12:00:00Z"),
+        (
+            {"deliver_at": "2030-01-01T00:00:00"},
+            "/deliver_at: Must say its offset from UTC, as 2026-03-01T12:00:00Z does",
+        ),
+        (
+            {"deliver_at": in_a_while(2), "expires_at": in_a_while(1)},
+            "/expires_at: Must be later than deliver_at",
+        ),
+    ],
+)
+async def test_says_what_is_wrong_in_words_of_json(
+    changes: dict[str, Any], detail: str, backend: httpx.AsyncClient
+) -> None:
+    assert problem(await backend.post(ONE, json=notification(**changes)))["detail"] == detail
+
+
+async def test_says_what_is_missing(backend: httpx.AsyncClient) -> None:
+    body = {name: value for name, value in notification().items() if name != "type"}
+    assert problem(await backend.post(ONE, json=body))["detail"] == "/type: Must be given"
 
 
 BAD_BODIES: dict[str, tuple[bytes, str, int, str]] = {

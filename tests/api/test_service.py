@@ -22,7 +22,8 @@ async def test_unknown_paths_and_methods_are_problems(anonymous: httpx.AsyncClie
     assert problem(await anonymous.get("/nowhere"))["code"] == "not_found"
     response = await anonymous.delete("/v1/notifications")
     assert (response.status_code, problem(response)["code"]) == (405, "method_not_allowed")
-    assert response.headers["allow"] == "POST"
+    assert response.headers["allow"] == "GET, POST"
+    assert problem(response)["detail"] == "DELETE is not allowed at /v1/notifications; use GET, POST"
 
 
 async def test_unforeseen_errors_are_problems_that_tell_nothing(
