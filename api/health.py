@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 
 from api.bodies import JSON
@@ -12,13 +14,25 @@ from models.frames import dumps
 router = APIRouter(prefix="/health", tags=["health"])
 
 
-@router.get("/live", summary="Is the process alive?")
+def _example(answer: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {JSON: {"example": answer}}}
+
+
+@router.get("/live", summary="Is the process alive?", responses={200: _example({"status": "ok"})})
 async def live() -> Response:
     """Answer without asking anyone."""
     return Response(dumps({"status": "ok"}), media_type=JSON)
 
 
-@router.get("/ready", summary="Can it work?", responses={503: {"description": "The failing part is named"}})
+@router.get(
+    "/ready",
+    summary="Can it work?",
+    responses={
+        200: _example({"status": "ok", "parts": {"postgres": "ok", "redis": "ok"}}),
+        503: {"description": "The failing part is named"}
+        | _example({"status": "failing", "parts": {"postgres": "unreachable", "redis": "ok"}}),
+    },
+)
 async def ready(held: Held) -> Response:
     """Needs Postgres. Redis only makes it fast: without it the API still accepts, and says so here."""
     parts = {"postgres": "ok", "redis": "ok"} | ({"bus": "ok"} if held.settings.bus_url else {})

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/v1/inbox", tags=["inbox"])
 
-Number = Annotated[int, Path(ge=1, le=MAX_SEQ)]
+Number = Annotated[int, Path(ge=1, le=MAX_SEQ, description="The `seq` of the item")]
 
 
 @router.get(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import psycopg
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from api.auth import Backend, NeedsKey
 from api.bodies import JSON, json_body
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/v1")
 
 Admin = Annotated[Backend, Depends(NeedsKey(Scope.ADMIN))]
+KeyId = Annotated[str, Path(description="The key's `id`, which is also what stands between its first two underscores")]
 Minter = Annotated[Backend, Depends(NeedsKey(Scope.TOKENS_MINT))]
 
 
@@ -112,7 +113,7 @@ def _public(row: Mapping[str, Any]) -> dict[str, Any]:
     summary="Revoke an API key",
     responses=problems(401, 403, 404, 503),
 )
-async def revoke(key_id: str, held: Held, backend: Admin) -> Response:
+async def revoke(key_id: KeyId, held: Held, backend: Admin) -> Response:
     """At once in this process, within a second in others."""
     return await revoke_of(backend.tenant, key_id, held)
 

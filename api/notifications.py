@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from api.auth import Backend, NeedsKey
 from api.bodies import JSON, NDJSON, idempotency_key, json_body, media_type, parse_json, read, validate
@@ -43,6 +43,7 @@ _TURN_S = 0.005  # how long a bulk keeps others waiting
 
 Writer = Annotated[Backend, Depends(NeedsKey(Scope.NOTIFICATIONS_WRITE))]
 Reader = Annotated[Backend, Depends(NeedsKey(Scope.NOTIFICATIONS_READ))]
+NotificationId = Annotated[str, Path(description="The `id` that sending it was answered with")]
 
 
 @router.post(
@@ -153,7 +154,7 @@ def _rejected(index: int, error: BellhopError) -> dict[str, Any]:
     summary="Look at a notification",
     responses=problems(401, 403, 404, 503),
 )
-async def look(notification_id: str, held: Held, backend: Reader) -> Response:
+async def look(notification_id: NotificationId, held: Held, backend: Reader) -> Response:
     """Its content, its status, how many users it reached, and a timeline that says why someone did not get it.
 
     A key that is for some domains sees those; of another, it is answered 403, here as where one is cancelled, explained
@@ -187,7 +188,7 @@ async def _told(held: Held, row: dict[str, Any]) -> list[Row]:
     summary="Cancel or recall a notification",
     responses=problems(401, 403, 404, 503),
 )
-async def cancel(notification_id: str, held: Held, backend: Writer) -> Response:
+async def cancel(notification_id: NotificationId, held: Held, backend: Writer) -> Response:
     """Whoever has not got it never will, also half-way through a broadcast; whoever has not read it loses it again.
 
     Recalled items vanish live. Those that were read stay. Doing it twice answers the same. The numbers are those of the

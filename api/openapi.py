@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
 
+from api.examples import EXAMPLES
 from models import contracts
 from models.errors import (
     TokenExpiredError,
@@ -113,6 +114,9 @@ def install(app: FastAPI) -> None:
                 schemas.setdefault(name, schema)
             for each in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(each, None)
+            for name, example in EXAMPLES.items():
+                schemas[name]["examples"] = [example]
+                schemas[name].pop("example", None)  # inherited
             document["components"]["schemas"] = dict(sorted(schemas.items()))
             for operations in document["paths"].values():
                 for operation in operations.values():

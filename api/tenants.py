@@ -154,6 +154,6 @@ async def list_keys(tenant: Tenant, held: Held, _: SystemAdmin) -> Response:
     summary="Revoke a tenant's API key",
     responses=problems(401, 403, 404, 422, 503),
 )
-async def revoke_key(tenant: Tenant, key_id: str, held: Held, _: SystemAdmin) -> Response:
+async def revoke_key(tenant: Tenant, key_id: keys.KeyId, held: Held, _: SystemAdmin) -> Response:
     """At once in this process, within a second in others."""
     return await keys.revoke_of(tenant, key_id, held)

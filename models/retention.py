@@ -30,10 +30,12 @@ class Kept(BaseModel):
 class KeptItems(BaseModel):
     """Of the types of a pattern, an inbox keeps its newest `items`, and of those none that is older than `age_s`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     items: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 10_000
+    """The newest of each inbox."""
     age_s: Annotated[int, Field(strict=True, ge=60, le=_LONGEST_S)] = 365 * 24 * 3600
+    """Seconds; none that is older."""
 
 
 KeptByRoom = dict[Grant, Kept]

@@ -28,7 +28,9 @@ class OpenDigest(Answer):
     key: str
     opened_at: datetime
     closes_at: datetime
+    """When it arrives by itself."""
     count: int
+    """How many wait in it."""
     preview: DigestPreview | None
 
 
@@ -47,6 +49,7 @@ class ClosedDigest(Answer):
     key: str
     opened_at: datetime
     count: int
+    """How many arrive in it."""
     notification: UUID | None
 
 

@@ -31,7 +31,9 @@ class Item(Answer):
     """One delivery as its user sees it."""
 
     seq: int
+    """Its number in the inbox."""
     id: UUID
+    """Of the notification."""
     type: str
     domain: str
     priority: Priority
@@ -42,11 +44,16 @@ class Item(Answer):
     actor: dict[str, Any] | None
     collapse_key: str | None
     collapsed: int
+    """How many others it stands for."""
     silent: bool
+    """It came in quiet hours: do not ring."""
     created_at: datetime
     seen_at: datetime | None
+    """Null: not yet."""
     read_at: datetime | None
+    """Null: unread."""
     archived_at: datetime | None
+    """Null: it is not."""
     expires_at: datetime | None
 
 
@@ -64,6 +71,7 @@ class ChangeEntry(Answer):
     seq: int
     kind: Literal["change"]
     action: Action
+    """`delete` also for what was recalled, expired, collapsed or is kept no longer."""
     seqs: list[int] | None = None
     up_to: int | None = None
     at: datetime
@@ -77,7 +85,9 @@ class InboxPage(Answer):
 
     items: list[Item]
     next_before: int | None
+    """The `before` of the next page; null on the last."""
     counts: Counts
+    """Of the whole inbox, whatever the filter."""
     seq: int
 
 
@@ -87,7 +97,9 @@ class LogPage(Answer):
     from_: int = Field(alias="from")
     to: int
     head: int
+    """The last number there is."""
     reset: bool
+    """What comes after `since` is no longer kept: read the list anew."""
     entries: list[Entry]
     counts: Counts
 
@@ -96,8 +108,11 @@ class ItemPatch(Message):
     """New state of one delivery; what is left out stays. `read: true` also marks as seen."""
 
     read: Annotated[bool, Field(strict=True)] | None = None
+    """True also marks it as seen."""
     seen: Literal[True] | None = None
+    """It cannot be taken back."""
     archived: Annotated[bool, Field(strict=True)] | None = None
+    """Out of the list of what is `active`, or back."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -123,8 +138,11 @@ class ActionIn(Message):
     model_config = ConfigDict(json_schema_extra={"examples": [{"action": "read", "seqs": [58]}]})
 
     action: Action
+    """What to do."""
     seqs: Annotated[list[EntrySeq], Field(min_length=1, max_length=MAX_SEQS)] | None = None
+    """The numbers of the deliveries."""
     up_to: Seq | None = None
+    """All whose number is not greater."""
 
     @model_validator(mode="after")
     def _seqs_or_up_to(self) -> Self:
@@ -145,15 +163,23 @@ class InboxQuery(Message):
     """What `GET /v1/inbox` may filter by. `before` pages backwards from a number."""
 
     status: ListStatus = ListStatus.ACTIVE
+    """`active`: not archived; `all`: archived, too."""
     domain: Domain | None = None
+    """Those of this domain."""
     type: TypeName | None = None
+    """Those of this type."""
     priority: Priority | None = None
+    """Those of this priority."""
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
+    """How many on a page, at most."""
     before: Annotated[int, Field(ge=1, le=MAX_SEQ)] | None = None
+    """The `next_before` of the last answer."""
 
 
 class LogQuery(Message):
     """What `GET /v1/inbox/log` takes."""
 
     since: Annotated[int, Field(ge=0, le=MAX_SEQ)] = 0
+    """The number that is held already."""
     limit: Annotated[int, Field(ge=1, le=MAX_LOG_PAGE)] = MAX_LOG_PAGE
+    """How many entries, at most."""

@@ -39,10 +39,15 @@ class Audience(Message):
     """
 
     user: Name | None = None
+    """One user."""
     users: Users | None = None
+    """Several, up to 1,000; whoever is named twice gets it once."""
     topic: Name | None = None
+    """Whoever is subscribed to it when the notification becomes due."""
     everyone: Literal[True] | None = None
+    """All users who have an inbox."""
     exclude_actor: bool = False
+    """Leaves out the user whom `actor` names; of a topic or everyone."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -60,8 +65,11 @@ class Actor(Message):
     """Who did what the notification tells of."""
 
     id: Name
+    """Who it is; a user's id where it is a user, so that `exclude_actor` can leave them out."""
     name: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = None
+    """As clients show it, and as `actor.name` in templates."""
     avatar_url: Url | None = None
+    """A picture: an http or https URL, or a path."""
 
 
 class NotificationIn(Message):
@@ -86,16 +94,27 @@ class NotificationIn(Message):
     )
 
     to: Audience
+    """Whom it is for."""
     type: TypeName
+    """Its domain is what stands before the first dot. It need not be in the catalogue."""
     priority: Priority | None = None
+    """What is more urgent is dispatched first. By default the type's, else `normal`."""
     title: Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TITLE)] | None = None
+    """Taken literally, for everybody. May be left out where the type has templates."""
     body: Annotated[Text, StringConstraints(max_length=MAX_BODY)] | None = None
+    """Taken literally, like `title`."""
     data: Data = Field(default_factory=dict)
+    """What templates are filled in from, and what clients get: 16 KiB as JSON, 32 levels deep."""
     action_url: Url | None = None
+    """Where a client leads to: an http or https URL, or a path."""
     actor: Actor | None = None
+    """Who did what it tells of."""
     collapse_key: Annotated[Text, StringConstraints(min_length=1, max_length=128)] | None = None
+    """Of the same user, type and key, the newest takes the place of what is unread."""
     deliver_at: Time | None = None
+    """When it becomes due, a year ahead at most. Left out or past: at once."""
     expires_at: Time | None = None
+    """When it leaves all inboxes; where that is past, nobody gets it. By default as the type's `ttl_s` says."""
 
     @field_validator("deliver_at")
     @classmethod
@@ -123,12 +142,14 @@ class BulkItem(NotificationIn):
     """One notification of a bulk, with an idempotency key of its own."""
 
     idempotency_key: IdempotencyKey | None = None
+    """As the header `Idempotency-Key` of a single request."""
 
 
 class BulkIn(Message):
     """What `POST /v1/notifications/bulk` takes as JSON; as NDJSON each line is one item."""
 
     notifications: Annotated[list[BulkItem], Field(min_length=1, max_length=MAX_BULK_ITEMS)]
+    """Each is accepted or refused by itself."""
 
 
 class Accepted(Answer):
@@ -136,6 +157,7 @@ class Accepted(Answer):
 
     id: UUID
     status: Literal["accepted", "scheduled"]
+    """`scheduled` where `deliver_at` is later."""
     created_at: datetime
 
 
@@ -145,23 +167,30 @@ class BulkError(Answer):
     code: str
     detail: str
     errors: list[ErrorItem] | None = None
+    """Each wrong value, with a JSON pointer into the item."""
 
 
 class BulkResult(Answer):
     """What became of one item of a bulk."""
 
     index: int
+    """Which of those that were sent, from 0."""
     status: Literal["accepted", "scheduled", "replayed", "rejected"]
+    """`replayed`: it was accepted before, under the same key."""
     id: UUID | None = None
+    """Null where it was rejected."""
     error: BulkError | None = None
+    """Null where it was not."""
 
 
 class BulkAnswer(Answer):
     """The answer to a bulk; `accepted` counts replayed and scheduled items too."""
 
     accepted: int
+    """Replayed and scheduled ones too."""
     rejected: int
     results: list[BulkResult]
+    """One for each that was sent, in their order."""
 
 
 class TimelineEvent(Answer):
@@ -169,17 +198,24 @@ class TimelineEvent(Answer):
 
     at: datetime
     event: str
+    """A word for programs, such as `dispatched` or `suppressed`."""
     detail: str
+    """A sentence for people."""
 
 
 class NotificationCounts(Answer):
     """How many users a notification has reached, and how far."""
 
     recipients: int
+    """Into whose inboxes it went, those too who lost it since. What waits in a digest does not count."""
     suppressed: int
+    """From whom a rule kept it; the timeline names it."""
     acked: int
+    """Of whom a device said that it holds it."""
     seen: int
+    """Who has seen it."""
     read: int
+    """Who has read it."""
 
 
 class Wording(Answer):
@@ -200,21 +236,30 @@ class NotificationOut(Answer):
     domain: str
     priority: Priority
     to: dict[str, Any]
+    """Whom it is for, as it was said."""
     title: str
+    """For whom none of `texts` is."""
     body: str
     texts: dict[str, Wording] | None
+    """What the type's templates became, by locale."""
     mutable: bool
+    """What its type said when it was accepted."""
     critical_overrides: bool
+    """What its type said when it was accepted."""
     data: dict[str, Any]
     action_url: str | None
     actor: dict[str, Any] | None
     collapse_key: str | None
     deliver_at: datetime | None
+    """When it was to become due; null: at once."""
     expires_at: datetime | None
+    """By the sender or by the type's `ttl_s`; null: never."""
     created_at: datetime
     status: NotificationStatus
+    """Where it is on its way."""
     counts: NotificationCounts
     timeline: list[TimelineEvent]
+    """What happened to it, in order."""
 
 
 class CancelOut(Answer):
@@ -226,22 +271,34 @@ class CancelOut(Answer):
 
     status: Literal["cancelled"]
     cancelled: int
+    """Who will never get it."""
     recalled: int
+    """Who had it unread, and loses it."""
     already_read: int
+    """Who keeps it as it is."""
 
 
 class NotificationsQuery(Message):
     """Which of a tenant's notifications are listed. `to` is a user whom they name; `next` is an earlier answer's."""
 
     type: TypeName | None = None
+    """Those of this type."""
     domain: Domain | None = None
+    """Those of this domain."""
     priority: Priority | None = None
+    """Those of this priority."""
     status: NotificationStatus | None = None
+    """Those that are there on their way."""
     to: Name | None = None
+    """Those that name this user, alone or among others; none that went to a topic or everyone."""
     created_after: Time | None = None
+    """Those accepted later than this."""
     created_before: Time | None = None
+    """Those accepted earlier than this."""
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
+    """How many on a page, at most."""
     next: PageCursor | None = None
+    """The `next` of the last answer, with the same filters."""
 
 
 class ListedNotification(Answer):
@@ -269,3 +326,4 @@ class NotificationsPage(Answer):
 
     notifications: list[ListedNotification]
     next: str | None
+    """For the next page."""

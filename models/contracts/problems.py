@@ -9,8 +9,11 @@ class ErrorItem(Answer):
     """One wrong value of a request."""
 
     pointer: str
+    """A JSON pointer into the body; `?name` of a parameter; empty: the whole."""
     code: str
+    """Stable, for programs."""
     detail: str
+    """For people."""
 
 
 class Problem(Answer):
@@ -20,6 +23,10 @@ class Problem(Answer):
     title: str
     status: int
     detail: str
+    """What to do."""
     code: str
+    """Stable, for programs."""
     request_id: str
+    """That of the answer's `X-Request-Id`, to look for in the logs."""
     errors: list[ErrorItem] | None = None
+    """Each wrong value of a `validation_failed`."""

@@ -19,7 +19,9 @@ class RoomEventIn(Message):
     )
 
     event: Name
+    """A name that clients know, such as `order.updated`."""
     data: Data = Field(default_factory=dict)
+    """What they need: 16 KiB as JSON, 32 levels deep."""
 
 
 class RoomEventOut(Answer):

@@ -22,9 +22,13 @@ class TenantSettings(Message):
     """
 
     jwks_url: JwksUrl | None = None
+    """Where an identity provider publishes the keys of user tokens, beside the tenant's own secret."""
     ingest_per_s: Annotated[float, Field(strict=True, ge=0.1, le=1_000_000)] | None = None
+    """Notifications and events a second, of all its keys together, on average over 10 s."""
     retention: KeptByType | None = None
+    """What its inboxes keep, by type or its beginning and a `*`."""
     require_types: Annotated[bool, Field(strict=True)] = False
+    """Refuses notifications whose type is not in the catalogue."""
 
 
 class TenantIn(TenantSettings):
@@ -35,6 +39,7 @@ class TenantIn(TenantSettings):
     )
 
     id: TenantName
+    """Its name, for good."""
 
 
 class TenantPatch(TenantSettings):
@@ -43,6 +48,7 @@ class TenantPatch(TenantSettings):
     model_config = ConfigDict(json_schema_extra={"example": {"secret": "rotate"}})
 
     secret: Literal["rotate", "end_rotation"] | None = None
+    """`rotate` makes a new one; `end_rotation` ends the belief in the one before."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -69,13 +75,16 @@ class TenantWithSecret(TenantOut):
     """A tenant, and the secret that signs its users' tokens where it is new: it is shown this once."""
 
     secret: str | None
+    """Null where none is new."""
 
 
 class TenantsQuery(Message):
     """Which page of the tenants: those after the name `after`, in the order of names."""
 
     after: Annotated[Text, StringConstraints(max_length=63)] = ""
+    """The `next_after` of the last answer."""
     limit: Annotated[int, Field(ge=1, le=MAX_USERS)] = 100
+    """How many on a page, at most."""
 
 
 class TenantsPage(Answer):

@@ -16,6 +16,7 @@ class Subscribers(Message):
     model_config = ConfigDict(json_schema_extra={"example": {"users": ["u_1", "u_2"]}})
 
     users: Users
+    """Their ids."""
 
 
 class Subscriber(Message):
@@ -24,12 +25,14 @@ class Subscriber(Message):
     model_config = ConfigDict(json_schema_extra={"example": {"user": "u_1"}})
 
     user: Name
+    """Their id."""
 
 
 class RejectedLine(Answer):
     """What is wrong with one line of an import; lines count from 1."""
 
     line: int
+    """From 1; empty lines count."""
     detail: str
 
 
@@ -38,15 +41,20 @@ class SubscribersOut(Answer):
 
     topic: str
     changed: int
+    """Who was not as wanted before."""
     rejected: int = 0
+    """How many lines of an import were wrong."""
     errors: list[RejectedLine] = Field(default_factory=list)
+    """The first 50 of them."""
 
 
 class SubscribersQuery(Message):
     """Which page of a topic's subscribers: those after the name `after`, in the order of names."""
 
     after: Annotated[Text, StringConstraints(max_length=128)] = ""
+    """The `next_after` of the last answer."""
     limit: Annotated[int, Field(ge=1, le=MAX_USERS)] = 100
+    """How many on a page, at most."""
 
 
 class SubscribersPage(Answer):

@@ -27,7 +27,9 @@ class TemplateIn(Message):
     """How a notification is worded in one language: Liquid, filled in from its `data` and `actor`."""
 
     title: Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TITLE_TEMPLATE)]
+    """Becomes 200 characters at most."""
     body: Annotated[Text, StringConstraints(max_length=MAX_BODY_TEMPLATE)] = ""
+    """Becomes 4,000 characters at most."""
 
 
 class DigestIn(Message):
@@ -40,7 +42,9 @@ class DigestIn(Message):
     model_config = ConfigDict(json_schema_extra={"examples": [{"every": "1h", "key": "{{ post }}"}]})
 
     every: Every
+    """When the batch closes that a first notification opens."""
     key: Annotated[Text, StringConstraints(max_length=MAX_DIGEST_TEMPLATE)] = ""
+    """What gathers together; empty: all of the type."""
 
 
 class TypeIn(Message):
@@ -66,12 +70,19 @@ class TypeIn(Message):
     )
 
     priority: Priority = Priority.NORMAL
+    """Holds where a notification names none."""
     schema_: Schema | None = Field(default=None, alias="schema")
+    """A JSON Schema of `data`, of drafts 4 to 2020-12; null: anything goes."""
     templates: Annotated[dict[Locale, TemplateIn], Field(max_length=MAX_LOCALES)] = Field(default_factory=dict)
+    """Title and body by locale; without any, each notification brings its title."""
     ttl_s: Annotated[int, Field(strict=True, ge=1, le=MAX_TTL_S)] | None = None
+    """Seconds; null: it does not expire."""
     mutable: Annotated[bool, Field(strict=True)] = True
+    """False: mutes do not hold it back."""
     critical_overrides: Annotated[bool, Field(strict=True)] = True
+    """False: mutes and quiet hours hold for critical ones, too."""
     digest: DigestIn | None = None
+    """Gathers what is low or normal; null: each arrives by itself."""
 
 
 class TypeOut(TypeIn):
@@ -80,15 +91,20 @@ class TypeOut(TypeIn):
     model_config = ConfigDict(json_schema_extra={})
 
     type: str
+    """Its name."""
     version: int
+    """1 at first, and one more after each change."""
     updated_at: datetime
+    """When it was last changed."""
 
 
 class TypesQuery(Message):
     """Which page of the catalogue: types after the name `after`, in the order of names."""
 
     after: Annotated[Text, StringConstraints(max_length=128)] = ""
+    """The `next_after` of the last answer."""
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = MAX_PAGE
+    """How many on a page, at most."""
 
 
 class TypeSummary(Answer):
@@ -101,7 +117,9 @@ class TypeSummary(Answer):
     mutable: bool
     critical_overrides: bool
     has_schema: bool
+    """Whether `data` is checked."""
     locales: list[str]
+    """Those of its templates."""
     updated_at: datetime
 
 

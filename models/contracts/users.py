@@ -17,6 +17,7 @@ class ExplainQuery(Message):
     """Which notification a recipient is asked about."""
 
     notification: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    """Its id."""
 
 
 class ExplainedEvent(Answer):
@@ -24,7 +25,9 @@ class ExplainedEvent(Answer):
 
     at: datetime | None
     event: str
+    """A word for programs."""
     detail: str
+    """A sentence for people."""
 
 
 class ExplainOut(Answer):
@@ -33,7 +36,9 @@ class ExplainOut(Answer):
     user: str
     notification: UUID
     reason: Reason
+    """Why, for programs."""
     verdict: str
+    """Why, as a sentence."""
     seq: int | None
     timeline: list[ExplainedEvent]
 
@@ -45,6 +50,7 @@ class PresenceQuery(Message):
     """What `GET /v1/presence` takes: names, separated by commas."""
 
     users: Annotated[str, StringConstraints(min_length=1, max_length=13_000)]
+    """Up to 100 ids, separated by commas."""
 
     @field_validator("users")
     @classmethod
@@ -81,11 +87,16 @@ class ErasedCounts(Answer):
     """How many rows were erased. `shared_notifications` also named others: the user was taken out of their audience."""
 
     deliveries: int
+    """Of their inbox."""
     changes: int
+    """Of its log."""
     notifications: int
+    """That named nobody else."""
     shared_notifications: int
     suppressions: int
+    """What was kept from them."""
     digests: int
+    """What gathered for them."""
     subscriptions: int
     preferences: int
 
