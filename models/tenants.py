@@ -176,11 +176,13 @@ def ensure_tenant(connection: Connection, tenant: str) -> None:
         require_empty(tenant, connection.execute(sql.HOLDINGS, {"tenant": tenant}).fetchall())
 
 
-def change_tenant(database_url: str, tenant: str, wanted: TenantPatch) -> None:
-    """Change a tenant. Raises `NotFoundError`, `DefaultTenantError`."""
+def change_tenant(database_url: str, tenant: str, wanted: TenantPatch) -> str | None:
+    """Change a tenant, and return its secret where it is new. Raises `NotFoundError`, `DefaultTenantError`."""
     parameters = change(tenant, wanted)
     with connect(database_url) as connection:
         require_found(tenant, connection.execute(sql.CHANGE_IF_THERE, parameters).fetchall())
+    secret: str | None = parameters["secret"]
+    return secret
 
 
 def delete_tenant(database_url: str, tenant: str) -> None:

@@ -48,8 +48,13 @@ def list_all() -> None:
 
 @tenants.command()
 def rotate_secret(tenant: Tenant) -> None:
-    """Sign with a new secret. Tokens signed until now stay good until `end-rotation`; every process knows in 5 s."""
-    _change(tenant, {"secret": "rotate"}, f"{tenant} signs with a new secret.")
+    """Sign with a new secret, and print it: the only time that it is shown. Every process knows it in 5 s.
+
+    Tokens signed until now stay good until `end-rotation`.
+    """
+    secret = _changed(tenant, {"secret": "rotate"})
+    typer.echo(f"{tenant} signs with a new secret; the one before is believed until `end-rotation`.", err=True)
+    typer.echo(secret)
 
 
 @tenants.command()
@@ -113,11 +118,15 @@ def delete(tenant: Tenant) -> None:
 
 
 def _change(tenant: str, values: dict[str, Any], text: str) -> None:
+    _changed(tenant, values)
+    typer.echo(text)
+
+
+def _changed(tenant: str, values: dict[str, Any]) -> str | None:
     wanted = _checked(TenantPatch, values)
     database_url = find_stack().need("database_url")
     with say_database_errors():
-        of_tenants.change_tenant(database_url, tenant, wanted)
-    typer.echo(text)
+        return of_tenants.change_tenant(database_url, tenant, wanted)
 
 
 def _checked(model: type[Model], values: dict[str, Any]) -> Model:

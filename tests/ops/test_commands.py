@@ -82,9 +82,10 @@ def test_a_tenants_secret_is_changed_without_locking_anybody_out(found: CliRunne
         return row["secret"], row["previous_secret"]
 
     first, _ = secrets()
-    assert found.invoke(app, ["tenants", "rotate-secret", "acme"]).exit_code == 0
+    rotated = found.invoke(app, ["tenants", "rotate-secret", "acme"])
     second, previous = secrets()
     assert (second != first, previous) == (True, first)
+    assert (rotated.exit_code, rotated.stdout.strip()) == (0, second)  # shown this once, as over REST
     assert "acme" in found.invoke(app, ["tenants", "list"]).stdout
     assert "two secrets" in found.invoke(app, ["tenants", "list"]).stdout
     assert found.invoke(app, ["tenants", "end-rotation", "acme"]).exit_code == 0
@@ -117,6 +118,8 @@ def test_a_tenant_is_made_limited_and_deleted(found: CliRunner) -> None:
     assert made.stdout.strip() not in listed
     for wrong in (["set-limit", "acme", "-5"], ["set-retention", "acme", "{"], ["set-retention", "acme", "{}"]):
         assert found.invoke(app, ["tenants", *wrong]).exit_code == 2
+    misnamed = found.invoke(app, ["tenants", "set-retention", "acme", '{"shop": {"items": 5}}'])
+    assert (misnamed.exit_code, "retention/shop: Must have the form" in misnamed.stderr) == (2, True)
     assert found.invoke(app, ["tenants", "set-limit", "acme"]).exit_code == 0
     assert found.invoke(app, ["tenants", "set-retention", "acme"]).exit_code == 0
     listed = found.invoke(app, ["tenants", "list"]).stdout
