@@ -265,8 +265,8 @@ class NotificationOut(Answer):
 class CancelOut(Answer):
     """What became of the recipients of a cancelled notification: their numbers add up.
 
-    `cancelled` users never get it, `recalled` lose it now, and `already_read` had read or deleted it, or got it within
-    a digest, and keep it so.
+    `cancelled` users never get it, `recalled` lose it now, and `already_read` had read it, had it no more, as after it
+    was deleted or had expired, or got it within a digest: for them nothing changes.
     """
 
     status: Literal["cancelled"]
@@ -275,7 +275,7 @@ class CancelOut(Answer):
     recalled: int
     """Who had it unread, and loses it."""
     already_read: int
-    """Who keeps it as it is."""
+    """Whom it leaves alone."""
 
 
 class NotificationsQuery(Message):

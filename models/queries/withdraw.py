@@ -94,7 +94,7 @@ FROM (
 """
 
 
-_TOLD = "format('never to arrive for %%s, recalled from %%s, read before by %%s', cancelled, recalled, already_read)"
+_TOLD = "format('never to arrive for %%s, recalled from %%s, left alone with %%s', cancelled, recalled, already_read)"
 
 NOTE_RECALL = f"""
 WITH counted AS (

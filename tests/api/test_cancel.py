@@ -276,7 +276,7 @@ async def test_very_many_are_counted_bit_by_bit_and_as_of_when_it_was_decided(
     assert await cancel(backend, key) == HALF_WAY
     seen = await look(backend, key)
     told = [event["detail"] for event in seen["timeline"] if event["event"] == "cancelled"]
-    assert (seen["status"], told) == ("cancelled", ["never to arrive for 14, recalled from 9, read before by 1"])
+    assert (seen["status"], told) == ("cancelled", ["never to arrive for 14, recalled from 9, left alone with 1"])
     (left,) = connection.execute("SELECT count(*) AS n FROM delivery WHERE deleted_at IS NULL").fetchall()
     assert (left["n"], outbox(connection)) == (1, 0), "who reads it after it was decided loses it all the same"
 
