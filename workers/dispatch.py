@@ -13,7 +13,6 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import structlog
 
 from models import frames, telemetry
@@ -31,6 +30,8 @@ from workers.withdraw import withdraw_next
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
+
+    import psycopg
 
     from models.push import Pushable
     from models.states import Cause, Priority
@@ -74,7 +75,7 @@ def dispatch_batch(connection: Connection, priority: Priority, *, limit: int, at
         log.warning("somebody holds an inbox; doing the batch row by row", priority=str(priority), error=_reason(error))
     except TRANSIENT:
         raise
-    except (psycopg.Error, DiscardError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever is wrong with a row is nothing that the others are to wait for
         log.warning("batch failed; doing it row by row", priority=str(priority), error=_reason(error))
     return _dispatch_one_by_one(connection, priority, limit=limit, attempts=attempts)
 
@@ -118,13 +119,13 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
         if claimed and (alone := _alone_or_retry(connection, priority, claimed[0], limit=limit, attempts=attempts)):
             return alone
         done.dispatched_at = claimed[0]["now"] if claimed else None
-        preferences = _preferences(connection, priority, claimed)
         for row in itertools.takewhile(lambda row: not is_alone(row), claimed):
             if done.delivered + done.gathered >= MOST_DELIVERIES:
                 done.full = True
                 return done
+            boxes_of: set[Box] = set()
             try:
-                plan = plan_batch([row], priority, preferences)
+                plan = plan_batch([row], priority, _preferences(connection, priority, [row]))
                 boxes_of = plan.boxes
                 if not waiting.isdisjoint(boxes_of):
                     waiting.update(boxes_of)
@@ -138,7 +139,7 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
                 raise
             except DiscardError as error:
                 _park(connection, priority, row, str(error))
-            except psycopg.Error as error:
+            except Exception as error:  # noqa: BLE001  # as in `dispatch_batch`
                 _retry_or_park(connection, priority, row, _reason(error), attempts)
             else:
                 pushes += plan.pushes(boxes, priority)
@@ -190,7 +191,7 @@ def _withdraw_one_or_retry(connection: Connection, priority: Priority, row: dict
         return Batch(full=True)
     except TRANSIENT:
         raise
-    except psycopg.Error as error:
+    except Exception as error:
         delay_s = _FIRST_RETRY_S * 2 ** min(row["attempts"], _MOST_DOUBLINGS)
         connection.execute(sql.RETRY_LATER, {"position": row["position"], "delay_s": delay_s})
         log.exception("cannot be taken back; will retry", notification_id=row["id"], reason=_reason(error))
@@ -208,7 +209,7 @@ def _fan_out_or_retry(
         return Batch(full=True)
     except TRANSIENT:
         raise
-    except psycopg.Error as error:
+    except Exception as error:  # noqa: BLE001  # as in `dispatch_batch`
         _retry_or_park(connection, priority, row, _reason(error), attempts)
         return Batch(claimed=1, full=True)
 

@@ -118,6 +118,23 @@ def test_a_row_that_postgres_refuses_is_retried_then_parked_then_replayed(
     assert (count(connection, "parked"), count(connection, "outbox")) == (0, 0)
 
 
+@pytest.mark.parametrize("audience", ['{"user": "a"}', '{"topic": "t"}'])
+def test_a_row_that_the_code_stumbles_over_is_parked_and_its_neighbours_go_on(
+    audience: str, connection: Connection
+) -> None:
+    connection.execute("INSERT INTO preference (tenant, user_id, body) VALUES ('default', 'a', '[]')")
+    connection.execute("INSERT INTO topic_subscription (tenant, topic, user_id) VALUES ('default', 't', 'a')")
+    (bad,) = ingest(connection, "a")
+    connection.execute("UPDATE notification SET audience = %s::jsonb WHERE id = %s", (audience, bad))
+    ingest(connection, "b")
+    for _ in range(3):
+        run(connection, attempts=2)
+        connection.execute("UPDATE outbox SET due_at = now()")
+    assert (count(connection, "delivery"), count(connection, "outbox")) == (1, 0)
+    (parked,) = connection.execute("SELECT notification_id::text AS id, attempts, reason FROM parked").fetchall()
+    assert (parked["id"], parked["attempts"], parked["reason"].startswith("TypeError")) == (bad, 2, True)
+
+
 def test_a_transaction_that_dies_leaves_everything_as_it_was(connection: Connection, worker: Resources) -> None:
     ingest(connection, "a", 3)
     victim = worker.postgres()
