@@ -23,16 +23,13 @@ from tests.javascript.packages import NODE, install, run
 from tests.socket_server.conftest import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     import httpx
     from pydantic import BaseModel
 
     from models.settings import Settings
-    from tests.socket_server.conftest import Running
-
-    Arrive = Callable[..., Awaitable[None]]
-    Publish = Callable[..., Awaitable[None]]
+    from tests.socket_server.conftest import Arrive, Publish, Running
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "sockets.md"
 ROOM = "shop:order:42"

@@ -11,15 +11,9 @@ from tests.conftest import token
 from tests.socket_server.conftest import eventually, running_node
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from models.settings import Settings
     from tests.javascript.conftest import JavaScript
-    from tests.socket_server.conftest import Device, Running
-
-    Make = Callable[[], Device]
-    Arrive = Callable[..., Awaitable[None]]
-    Publish = Callable[..., Awaitable[None]]
+    from tests.socket_server.conftest import Arrive, Make, Publish, Running
 
 ROOM = "shop:order:42"
 WAYS = pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="+".join)

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis.asyncio
 import socketio
 
 from api.room_events import Draft
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from models.settings import Settings
     from socket_server.serving import DrainingServer
     from workers.resources import Resources
+
+    Make = Callable[[], "Device"]
+    Arrive = Callable[..., Awaitable[None]]
+    Publish = Callable[..., Awaitable[None]]
 
 PATIENCE_S = 10
 
@@ -191,6 +196,12 @@ async def device() -> AsyncIterator[Callable[[], Device]]:
     yield make
     for one in made:
         await one.client.disconnect()
+
+
+@pytest.fixture
+async def redis_client(settings: Settings) -> AsyncIterator[redis.asyncio.Redis]:
+    async with redis.asyncio.Redis.from_url(settings.redis_url) as connected:
+        yield connected
 
 
 @pytest.fixture

@@ -18,12 +18,7 @@ from tests.conftest import token
 from tests.socket_server.conftest import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from tests.socket_server.conftest import Device, Running
-
-    Make = Callable[[], Device]
-    Arrive = Callable[..., Awaitable[None]]
+    from tests.socket_server.conftest import Arrive, Device, Make, Running
 
 
 async def refusal(device: Device, node: Running, auth: Any) -> dict[str, Any]:

@@ -13,13 +13,8 @@ from socket_server.door import Door
 from tests.socket_server.conftest import running_node
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from models.settings import Settings
-    from tests.socket_server.conftest import Device, Running
-
-    Make = Callable[[], Device]
-    Arrive = Callable[..., Awaitable[None]]
+    from tests.socket_server.conftest import Arrive, Make, Running
 
 BOTH_WAYS = pytest.mark.parametrize(("transport", "accepted"), [("polling", 200), ("websocket", 101)])
 UPGRADE = {

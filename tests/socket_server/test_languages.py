@@ -15,16 +15,12 @@ from tests.workers.test_fan_out import broadcast
 from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pytest
 
     from models.database import Connection
     from models.settings import Settings
-    from tests.socket_server.conftest import Device, Running
+    from tests.socket_server.conftest import Make, Running
     from workers.resources import Resources
-
-    Make = Callable[[], Device]
 
 TEXTS = {"en": {"title": "parcel", "body": ""}, "uk": {"title": "посилка", "body": ""}}
 

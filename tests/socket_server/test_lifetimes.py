@@ -16,19 +16,15 @@ from models.keys import create_key
 from models.socket_events import ExpiringFrame, RefreshOut
 from models.tokens import mint_token
 from tests.conftest import SECRET, running_api, token
-from tests.models.test_jwks import serving, signed
+from tests.models.identity_provider import serving, signed
 from tests.socket_server.conftest import eventually, running_node
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from models.database import Connection
     from models.settings import Settings
-    from tests.socket_server.conftest import Device, Running
-
-    Make = Callable[[], Device]
-    Publish = Callable[..., Awaitable[None]]
-    Arrive = Callable[..., Awaitable[None]]
+    from tests.socket_server.conftest import Arrive, Make, Publish, Running
 
 ROOM = "shop:order:42"
 

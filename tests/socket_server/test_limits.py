@@ -17,13 +17,8 @@ from tests.conftest import token
 from tests.socket_server.conftest import eventually, running_node
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from models.settings import Settings
-    from tests.socket_server.conftest import Device, Running
-
-    Make = Callable[[], Device]
-    Arrive = Callable[..., Awaitable[None]]
+    from tests.socket_server.conftest import Arrive, Make, Running
 
 
 def refusals(node: Running, code: str) -> float:

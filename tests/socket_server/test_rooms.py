@@ -7,12 +7,10 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis.asyncio
 
 from models.database import connect
 from models.errors import UnavailableError
 from models.keys import create_key
-from models.push import ROOM_EVENT, Push
 from models.retention import Kept
 from models.socket_events import ErrorFrame, JoinOut, RoomFrame
 from tests.api.test_users import bearing
@@ -21,16 +19,11 @@ from tests.socket_server.conftest import eventually, running_node
 from workers.tasks import trim_until_done
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from models.database import Connection
+    from models.push import Push
     from models.settings import Settings
-    from tests.socket_server.conftest import Device, Running
+    from tests.socket_server.conftest import Make, Publish, Running
     from workers.resources import Resources
-
-    Make = Callable[[], Device]
-    Publish = Callable[..., Awaitable[None]]
-    Arrive = Callable[..., Awaitable[None]]
 
 ROOM = "shop:order:42"
 GRANTS = ["shop:order:*"]
@@ -225,162 +218,6 @@ async def test_nothing_is_left_of_who_is_gone(node: Running, device: Make, publi
         return not await announcer._redis.exists(announcer._set)
 
     await eventually(forgotten)
-
-
-# --- what gets lost is repaired --------------------------------------------------------------------------------------
-
-
-async def test_a_push_that_redis_lost_is_read_once_for_the_whole_room(
-    node: Running, device: Make, publish: Publish
-) -> None:
-    devices = [await device().connect(node.url, f"u_{nth}", rooms=GRANTS) for nth in range(10)]
-    for one in devices:
-        await one.join(ROOM)
-    asked: list[int] = []
-    store = node.node._rooms._store
-    original = store.page
-
-    async def counted(*arguments: Any) -> Any:
-        asked.append(arguments[2])
-        return await original(*arguments)
-
-    store.page = counted  # type: ignore[method-assign]
-    for bus in node.node._buses:
-        bus._on_push = lambda _: None
-    await publish(ROOM, range(3))
-    for one in devices:
-        await one.reach_in(ROOM, 3)
-        assert one.heard(ROOM) == [0, 1, 2]
-    assert asked == [0]
-
-
-async def test_pushes_that_crossed_go_out_in_order(node: Running, device: Make, publish: Publish) -> None:
-    one = await device().connect(node.url, rooms=GRANTS)
-    await one.join(ROOM)
-    pushes: list[Push] = []
-    for bus in node.node._buses:
-        bus._on_push = pushes.append
-    for nth in range(5):
-        await publish(ROOM, [nth])
-    await eventually(lambda: sum(push.last - push.first + 1 for push in pushes) == 5)
-    for push in reversed(pushes * 2):
-        node.node._rooms.on_push(push)
-    await one.reach_in(ROOM, 5)
-    assert one.heard(ROOM) == list(range(5))
-
-
-async def test_a_stretch_that_was_read_half_already_is_no_gap(node: Running, device: Make, publish: Publish) -> None:
-    one = await device().connect(node.url, rooms=GRANTS)
-    await one.join(ROOM)
-    await publish(ROOM, [0])
-    await one.reach_in(ROOM, 1)
-    for bus in node.node._buses:
-        bus._on_push = lambda _: None
-    await publish(ROOM, [1, 2])
-    node.node._rooms.on_push(Push("default/#shop:order:42", 1, 3, b"what it held overlaps", ROOM_EVENT))
-    await one.reach_in(ROOM, 3)
-    assert one.heard(ROOM) == [0, 1, 2]
-
-
-async def test_after_flushall_a_room_goes_on(settings: Settings, node: Running, device: Make, publish: Publish) -> None:
-    one = await device().connect(node.url, rooms=GRANTS)
-    await one.join(ROOM)
-    async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
-        await client.flushall()
-    await publish(ROOM, range(3))
-    await one.reach_in(ROOM, 3)
-    await node.node._announcer.announce()
-    await publish(ROOM, range(3, 6))
-    await one.reach_in(ROOM, 6)
-
-
-async def test_who_joins_while_a_room_is_busy_misses_nothing(node: Running, device: Make, publish: Publish) -> None:
-    one = await device().connect(node.url, rooms=GRANTS)
-    await one.join(ROOM)
-
-    async def go_on() -> None:
-        for nth in range(0, 600, 3):
-            await publish(ROOM, range(nth, nth + 3))
-
-    publishing = asyncio.create_task(go_on())
-    late = []
-    for nth in range(10):
-        late.append(await device().connect(node.url, f"u_{nth}", rooms=GRANTS))
-        await late[-1].join(ROOM, **({"since": 0} if nth % 2 else {}))
-    await publishing
-    for each in [one, *late]:
-        await each.reach_in(ROOM, 600)
-    for each in late[1::2]:
-        assert each.heard(ROOM) == list(range(600))
-
-
-# --- busy rooms ------------------------------------------------------------------------------------------------------
-
-
-async def test_a_hot_room_is_batched_into_frames(node: Running, device: Make, publish: Publish) -> None:
-    one = await device().connect(node.url, rooms=GRANTS)
-    await one.join(ROOM)
-    for nth in range(0, 1_000, 5):
-        await publish(ROOM, range(nth, nth + 5))
-    await one.reach_in(ROOM, 1_000)
-    assert one.heard(ROOM) == list(range(1_000))
-    assert len(one.rooms[ROOM]) < 150
-
-
-async def test_a_hot_room_does_not_hold_up_inboxes(
-    node: Running, device: Make, publish: Publish, arrive: Arrive
-) -> None:
-    one = await device().connect(node.url, rooms=GRANTS)
-    await one.join(ROOM)
-    enough, published = asyncio.Event(), 0
-
-    async def stay_busy() -> None:
-        nonlocal published
-        while not enough.is_set():
-            await publish(ROOM, range(published, published + 100))
-            published += 100
-
-    busy = asyncio.create_task(stay_busy())
-    await eventually(lambda: one.room_seqs[ROOM])
-    for nth in range(1, 6):  # while the room never falls silent
-        await arrive()
-        await one.reach(nth)
-    enough.set()
-    await busy
-    await one.reach_in(ROOM, published)
-
-
-async def test_a_member_that_does_not_read_holds_up_nobody_and_catches_up(
-    node: Running, device: Make, settings: Settings
-) -> None:
-    slow = await device().connect(node.url, rooms=GRANTS)
-    fast = await device().connect(node.url, "u_2", rooms=GRANTS)
-    await slow.join(ROOM)
-    await fast.join(ROOM)
-    (connection,) = node.node._registry.of_user("default/u_1")
-    stream = connection.rooms[ROOM]
-    transport = slow.client.eio.ws._response.connection.transport
-    transport.pause_reading()
-    sent = 0
-    async with running_api(settings) as api, asyncio.timeout(60):
-        events = api._transport.app.state.resources.room_events  # type: ignore[attr-defined]
-        while stream.live:  # past what the kernel takes on both sides, and the node's own megabyte
-            await publish_large(events, range(sent, sent + 20))
-            sent += 20
-            await fast.reach_in(ROOM, sent)
-    assert slow.room_seqs[ROOM] < sent
-    transport.resume_reading()
-    await slow.reach_in(ROOM, sent)
-    assert slow.heard(ROOM) == list(range(sent))
-    await eventually(lambda: stream.live)
-
-
-async def publish_large(events: Any, numbers: range) -> None:
-    from api.room_events import Draft  # noqa: PLC0415
-    from models.contracts import RoomEventIn  # noqa: PLC0415
-
-    said = [RoomEventIn(event="x", data={"nth": nth, "much": "y" * 15_000}) for nth in numbers]
-    await asyncio.gather(*(events.publish(Draft.of("default", ROOM, each, None)) for each in said))
 
 
 # --- where it ends ---------------------------------------------------------------------------------------------------

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-import redis.asyncio
 import socketio
 
 from models import redis_keys
@@ -18,8 +16,6 @@ from models.queries.withdraw import queue_expired
 from models.retention import KeptItems
 from models.socket_events import InboxFrame, ReadyFrame
 from models.states import Action, Priority
-from socket_server import outgoing, serving
-from socket_server.outgoing import MOST_BYTES
 from tests.conftest import as_user, nobody, running_api, token
 from tests.models.test_log import ingest
 from tests.socket_server.conftest import eventually, running_node
@@ -28,16 +24,12 @@ from workers.retain import retain_until_done
 from workers.tasks import dispatch_until_idle
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    import redis.asyncio
 
     from models.database import Connection
     from models.settings import Settings
-    from socket_server import registry
-    from tests.socket_server.conftest import Device, Running
+    from tests.socket_server.conftest import Arrive, Make, Running
     from workers.resources import Resources
-
-    Make = Callable[[], Device]
-    Arrive = Callable[..., Awaitable[None]]
 
 
 async def test_ready_comes_first_and_names_the_head(node: Running, device: Make, arrive: Arrive) -> None:
@@ -210,25 +202,23 @@ async def test_crossed_pushes_arrive_in_order(node: Running, device: Make, conne
 
 
 async def test_after_flushall_presence_and_stream_heal(
-    settings: Settings, node: Running, device: Make, arrive: Arrive
+    node: Running, device: Make, arrive: Arrive, redis_client: redis.asyncio.Redis
 ) -> None:
     one = await device().connect(node.url)
-    client = redis.asyncio.Redis.from_url(settings.redis_url)
-    await client.flushall()
+    await redis_client.flushall()
     await arrive()
     await one.reach(1)
     await node.node._announcer.announce()
     announcer = node.node._announcer
-    assert await client.smembers(announcer._set) == {b"default/u_1"}
-    assert await client.zscore(redis_keys.NODES, announcer._node)
-    await client.aclose()
+    assert await redis_client.smembers(announcer._set) == {b"default/u_1"}
+    assert await redis_client.zscore(redis_keys.NODES, announcer._node)
 
 
-async def test_a_bus_that_is_cut_listens_anew(settings: Settings, node: Running, device: Make, arrive: Arrive) -> None:
+async def test_a_bus_that_is_cut_listens_anew(
+    node: Running, device: Make, arrive: Arrive, redis_client: redis.asyncio.Redis
+) -> None:
     one = await device().connect(node.url)
-    client = redis.asyncio.Redis.from_url(settings.redis_url)
-    await client.client_kill_filter(_type="pubsub")
-    await client.aclose()
+    await redis_client.client_kill_filter(_type="pubsub")
     await arrive()
     await one.reach(1)
     await eventually(lambda: node.node.failing is None)
@@ -274,65 +264,6 @@ async def test_sync_answers_a_page_of_the_log(node: Running, device: Make, arriv
     page = await one.call("sync", {"since": 1, "limit": 2})
     assert (page["ok"], page["from"], page["to"], page["head"]) == (True, 2, 3, 5)
     assert [entry["seq"] for entry in page["entries"]] == [2, 3]
-
-
-async def test_a_client_that_does_not_read_waits_in_postgres_and_misses_nothing(
-    node: Running, device: Make, arrive: Arrive
-) -> None:
-    one = await device().connect(node.url)
-    (held,) = node.node._registry.of_user("default/u_1")
-    transport = one.client.eio.ws._response.connection.transport
-    transport.pause_reading()
-    sent = 0
-    async with asyncio.timeout(30):
-        while held.inbox.live:  # past what the kernel takes on both sides, and the node's own megabyte
-            await arrive(how_many=50, body="x" * 4_000)
-            sent += 50
-    assert held.outgoing.waiting_bytes < 2 * MOST_BYTES
-    assert one.replica.seq < sent
-    transport.resume_reading()
-    await one.reach(sent)
-    await eventually(lambda: held.inbox.live)
-    assert one.titles() == [*range(50)] * (sent // 50)
-
-
-async def test_answers_wait_for_a_client_that_does_not_read(node: Running, device: Make, arrive: Arrive) -> None:
-    await arrive(how_many=50, body="x" * 4_000)
-    one = await device().connect(node.url)
-    (held,) = node.node._registry.of_user("default/u_1")
-    transport = one.client.eio.ws._response.connection.transport
-    transport.pause_reading()
-    for _ in range(100):
-        await one.client.emit("sync", {"since": 0}, callback=lambda _: None)
-    await eventually(lambda: held.outgoing.full_to(0.5))
-    await asyncio.sleep(0.5)
-    assert held.outgoing.waiting_bytes < 2 * MOST_BYTES
-    transport.resume_reading()
-    assert (await one.call("sync", {"since": 49}))["to"] == 50
-
-
-async def deafened(node: Running, one: Device, arrive: Arrive) -> tuple[registry.Connection, asyncio.Transport]:
-    """Let a client read nothing more, until the node has as much for it as it keeps."""
-    (held,) = node.node._registry.of_user("default/u_1")
-    transport = one.client.eio.ws._response.connection.transport
-    transport.pause_reading()
-    async with asyncio.timeout(30):
-        while held.inbox.live:
-            await arrive(how_many=50, body="x" * 4_000)
-    return held, transport
-
-
-async def test_a_client_that_does_not_read_is_closed_all_the_same(
-    node: Running, device: Make, arrive: Arrive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outgoing, "_END_S", 0.2)
-    one = await device().connect(node.url)
-    held, transport = await deafened(node, one, arrive)
-    assert node.server.server_state.connections
-    await node.node._server.close(held.eio_sid)
-    await eventually(lambda: not node.server.server_state.connections)
-    assert held.closed
-    transport.resume_reading()
 
 
 async def test_a_connection_ends_with_its_token(node: Running, device: Make) -> None:
@@ -399,18 +330,6 @@ async def test_a_node_that_stops_while_it_writes_acks_loses_none(
         assert not stopping.done()
     await stopping
     assert connection.execute("SELECT acked_seq FROM inbox").fetchall() == [{"acked_seq": 1}]
-
-
-async def test_a_client_that_does_not_read_keeps_no_node_from_ending(
-    settings: Settings, device: Make, arrive: Arrive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(serving, "_CLOSE_S", 0.2)
-    async with running_node(settings) as node:
-        one = await device().connect(node.url)
-        _, transport = await deafened(node, one, arrive)
-    assert not node.server.server_state.connections
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    transport.abort()
 
 
 async def test_every_action_works_over_a_socket(node: Running, device: Make, arrive: Arrive) -> None:
