@@ -16,6 +16,7 @@ from models.database import connect
 from tests.api.test_erasure import traces
 from tests.conftest import in_a_while
 from tests.crash_points.engine import PATIENCE_S
+from tests.socket_server.conftest import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,8 +61,7 @@ async def test_killed_in_an_erasure_all_is_in_order_and_asking_again_leaves_noth
         await backend.done("POST", "/v1/notifications", to=to, type=TYPE)
     await backend.send(gone, f"{stays}-later", deliver_at=in_a_while())
     await phone.reach(3)
-    while truth.rows(OUTBOX):  # noqa: ASYNC110  # another process empties it
-        await asyncio.sleep(0.05)
+    await eventually(lambda: not truth.rows(OUTBOX), PATIENCE_S)
 
     engine.api.fuse(point).arm(passing=passing)
     asking = asyncio.create_task(backend.call("DELETE", f"/v1/users/{gone}"))
