@@ -20,7 +20,7 @@ from tests.conftest import in_a_while
 from tests.workers.test_fan_out import broadcast, finish, subscribe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import httpx
 
@@ -107,6 +107,18 @@ async def test_in_pieces_it_erases_as_much(
     assert traces(connection) == {"revocation"}
 
 
+class Watched(Database):
+    """A database at which somebody looks after each transaction."""
+
+    look: Callable[[], None]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        async with super().transaction() as connection:
+            yield connection
+        self.look()
+
+
 async def test_a_deep_inbox_is_erased_bit_by_bit_and_others_get_their_turn(
     backend: httpx.AsyncClient, worker: Resources, connection: Connection, settings: Settings, database_url: str
 ) -> None:
@@ -122,18 +134,15 @@ async def test_a_deep_inbox_is_erased_bit_by_bit_and_others_get_their_turn(
     )
     connection.execute("UPDATE inbox SET last_seq = 9001, unread = 9001, unseen = 9001 WHERE user_id = %s", [GONE])
     assert faults(database_url) == ()
-    floors = []
+    floors: list[int] = []
 
-    class Watched(Database):
-        @asynccontextmanager
-        async def transaction(self) -> AsyncIterator[Any]:
-            async with super().transaction() as own:
-                yield own
-            with connect(database_url) as other:  # nobody holds the inbox between two pieces
-                rows = other.execute("SELECT floor_seq FROM inbox WHERE user_id = %s FOR UPDATE NOWAIT", [GONE])
-                floors.extend(row["floor_seq"] for row in rows)
+    def look() -> None:
+        with connect(database_url) as other:  # nobody holds the inbox between two pieces
+            rows = other.execute("SELECT floor_seq FROM inbox WHERE user_id = %s FOR UPDATE NOWAIT", [GONE])
+            floors.extend(row["floor_seq"] for row in rows)
 
     async with opened(settings, Watched) as database:
+        database.look = look
         counts, _ = await erase(database, Revocations(database), "default", GONE)
     assert floors[:6] == [0, 2000, 4000, 6000, 8000, 9001]  # first, digests are looked for
     assert (counts["deliveries"], counts["notifications"], counts["shared_notifications"]) == (9001, 9000, 1)
@@ -148,17 +157,14 @@ async def test_what_retention_kept_below_the_floor_is_erased_bit_by_bit_too(
         broadcast(connection, {"user": GONE})
     finish(connection, 500)
     connection.execute("UPDATE inbox SET floor_seq = 9, last_seq = 10")
-    steps = []
+    steps: list[tuple[int, int]] = []
 
-    class Watched(Database):
-        @asynccontextmanager
-        async def transaction(self) -> AsyncIterator[Any]:
-            async with super().transaction() as own:
-                yield own
-            rows = connection.execute("SELECT floor_seq, (SELECT count(*) FROM delivery) AS left FROM inbox").fetchall()
-            steps.extend((row["floor_seq"], row["left"]) for row in rows)
+    def look() -> None:
+        rows = connection.execute("SELECT floor_seq, (SELECT count(*) FROM delivery) AS left FROM inbox").fetchall()
+        steps.extend((row["floor_seq"], row["left"]) for row in rows)
 
     async with opened(settings, Watched) as database:
+        database.look = look
         await erase(database, Revocations(database), "default", GONE)
     assert steps == [(9, 10), (9, 7), (9, 4), (9, 1), (10, 0)], "first, digests are looked for"
     assert traces(connection) == {"revocation"}
