@@ -5,15 +5,17 @@ Invariant: what was confirmed is noted; what got no answer may or may not have b
 
 from __future__ import annotations
 
-import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
 from models.states import Action
 from ops.prove.alarm import ViolationError
 from ops.prove.ledger import Acted
+from ops.prove.pause import pause
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ops.prove.calls import Answer, Caller
     from ops.prove.clients import Crowd
     from ops.prove.device import Device
@@ -45,11 +47,7 @@ class Actor:
         """Do about `rate` things a second until told to stop."""
         while not stop.is_set():
             await self._something()
-            try:
-                async with asyncio.timeout(self._generator.expovariate(rate)):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await pause(self._generator.expovariate(rate), stop)
 
     async def _something(self) -> None:
         device = self._generator.choice(self._crowd.devices)

@@ -5,7 +5,6 @@ Invariant: a poster's next request leaves after the answer to its last one, so t
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import deque
 from datetime import UTC, datetime, timedelta
@@ -17,8 +16,10 @@ from models.states import Priority
 from ops.prove.alarm import ViolationError
 from ops.prove.catalogue import thread_of
 from ops.prove.ledger import BRIEF, GATHERED, WORDED, Cancelled, Posted
+from ops.prove.pause import pause
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping, Sequence
 
     from ops.prove.calls import Answer, Caller
@@ -80,11 +81,7 @@ class Poster:
                 await self.cancel(generator.choice(self._last), headers)
             if generator.random() < _MISFITS:
                 await self.misfit(headers)
-            try:
-                async with asyncio.timeout(count / rate * generator.uniform(0.5, 1.5)):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await pause(count / rate * generator.uniform(0.5, 1.5), stop)
 
     def draw(self) -> Posted:
         """Make up a notification."""

@@ -6,7 +6,6 @@ due at once, and the sweep finds them as it finds all others.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ops.prove import truth
+from ops.prove.pause import pause
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from ops.prove.calls import Caller
@@ -53,11 +54,7 @@ class Closer:
                 await self._close(user, headers)
             with suppress(psycopg.Error):  # postgres is away; the next time will do
                 await self.hasten(generator.uniform(*_SHARE))
-            try:
-                async with asyncio.timeout(generator.uniform(*_PAUSE_S)):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await pause(generator.uniform(*_PAUSE_S), stop)
 
     async def hasten(self, share: float = 1.0) -> None:
         """Let the time come for a share of the open digests. Raises `psycopg.Error`."""

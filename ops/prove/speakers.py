@@ -5,14 +5,15 @@ Invariant: a speaker's next event leaves after the answer to its last one, so th
 
 from __future__ import annotations
 
-import asyncio
 import random
 from typing import TYPE_CHECKING
 
 from ops.prove.alarm import ViolationError
 from ops.prove.ledger import Said
+from ops.prove.pause import pause
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from ops.prove.calls import Caller
@@ -40,11 +41,7 @@ class Speaker:
         """Say `rate` things a second until told to stop; ends when everything is answered."""
         while not stop.is_set():
             await self.speak(headers)
-            try:
-                async with asyncio.timeout(self._generator.expovariate(rate)):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await pause(self._generator.expovariate(rate), stop)
 
     async def speak(self, headers: dict[str, str]) -> None:
         """Say one thing."""
