@@ -2,7 +2,7 @@
 
 Those of the last while are gone through by their ids, again and again, and each look is of one moment. So a look costs
 the same however many there are; where more come in than it can follow, it leaves out some, and `ops audit` does not.
-What it has found is remembered, and looked at each time, until it is where it must be.
+What it has found is remembered, and as much of it as is counted is looked at each time, until it is where it must be.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 _NOTIFICATIONS = "balance"  # the name of the round
 _ROUND_S = 60.0  # at most so often all of them are gone through
 _MOST_LOOKS = 5
+_MOST_LOOKS_AGAIN = audit_sql.MOST_UNACCOUNTED // audit_sql.MOST_LOOKED_AT_AGAIN  # at as many as are counted
 _MOST_NAMED = 20  # in the log
 
 
@@ -37,8 +38,7 @@ def balance_once(resources: Resources) -> None:
     for _ in range(_MOST_LOOKS):
         if not _look_on(resources, first):
             break
-    (row,) = resources.postgres().execute(audit_sql.LOOK_AGAIN).fetchall()
-    telemetry.unaccounted.set(row["unaccounted"])
+    telemetry.unaccounted.set(_look_again(resources))
 
 
 def _look_on(resources: Resources, first: str) -> bool:
@@ -58,6 +58,17 @@ def _look_on(resources: Resources, first: str) -> bool:
     moved = {"what": _NOTIFICATIONS, "before": before, "cursor": cursor}
     connection.execute(retention_sql.MOVE_CURSOR_IF_UNMOVED, moved)
     return bool(cursor)
+
+
+def _look_again(resources: Resources) -> int:
+    """Look at what was found before, from the first on, and return how many of it are not where they must be."""
+    after = _first_id(0)
+    for _ in range(_MOST_LOOKS_AGAIN):
+        (row,) = resources.postgres().execute(audit_sql.LOOK_AGAIN, {"after": after}).fetchall()
+        if row["ended"]:
+            break
+        after = row["last"]
+    return int(row["unaccounted"])
 
 
 def _first_id(at: float) -> str:

@@ -6,7 +6,7 @@ on disk past that. What a worker asks at all times looks at few, each by its ind
 
 MOST_LOOKED_AT = 2_000
 MOST_UNACCOUNTED = 10_000  # past that, how many more there are changes nothing that anybody does
-_LOOKED_AT_AGAIN = 1_000
+MOST_LOOKED_AT_AGAIN = 1_000
 
 _NAMED = "jsonb_array_length(coalesce(n.audience -> 'users', '[0]'))"
 _BY_NAME = "n.audience ?| '{user,users}'"
@@ -202,7 +202,8 @@ SELECT (
 
 LOOK_AGAIN = f"""
 WITH known AS MATERIALIZED (
-    SELECT notification_id FROM unaccounted ORDER BY notification_id LIMIT {_LOOKED_AT_AGAIN}
+    SELECT notification_id FROM unaccounted WHERE notification_id > %(after)s::uuid
+    ORDER BY notification_id LIMIT {MOST_LOOKED_AT_AGAIN}
 ), missing AS MATERIALIZED (
     SELECT n.id
     FROM known s
@@ -215,5 +216,7 @@ WITH known AS MATERIALIZED (
     ) RETURNING 1
 )
 SELECT (SELECT count(*) FROM (SELECT 1 FROM unaccounted LIMIT {MOST_UNACCOUNTED}) u) - (SELECT count(*) FROM gone)
-       AS unaccounted
+           AS unaccounted,
+       (SELECT notification_id::text FROM known ORDER BY notification_id DESC LIMIT 1) AS last,
+       (SELECT count(*) FROM known) < {MOST_LOOKED_AT_AGAIN} AS ended
 """

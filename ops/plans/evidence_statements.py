@@ -73,6 +73,6 @@ def of_evidence(notification_id: str) -> Iterator[Hot]:
         "look again",
         "worker: what has become of those that were not?",
         audit.LOOK_AGAIN,
-        {},
+        {"after": _FIRST_ID},
         writes=True,
     )

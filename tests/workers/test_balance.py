@@ -147,6 +147,35 @@ async def test_a_look_is_bounded_and_the_next_one_goes_on(
     assert len(found(connection)) == 30
 
 
+async def test_however_many_were_found_each_is_looked_at_again(
+    backend: httpx.AsyncClient, worker: Resources, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "LOOK_AGAIN", sql.LOOK_AGAIN.replace("1000", "4"))
+    await backend.post("/v1/notifications/bulk", json={"notifications": [notification() for _ in range(13)]})
+    connection.execute("DELETE FROM outbox")
+    assert unaccounted(worker) == 13
+    lost = found(connection)
+    for back in (lost[5:6], lost[8:12], lost[12:]):  # and the first four stay where they are
+        connection.execute("INSERT INTO outbox (notification_id, priority) SELECT unnest(%s::uuid[]), 2", [back])
+    assert unaccounted(worker) == 7
+    assert found(connection) == [*lost[:5], *lost[6:8]]
+
+
+async def test_of_very_many_that_were_found_so_many_are_looked_at_each_time(
+    backend: httpx.AsyncClient, worker: Resources, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "LOOK_AGAIN", sql.LOOK_AGAIN.replace("10000", "8").replace("1000", "4"))
+    monkeypatch.setattr(balance, "_MOST_LOOKS_AGAIN", 2)
+    await backend.post("/v1/notifications/bulk", json={"notifications": [notification() for _ in range(13)]})
+    connection.execute("DELETE FROM outbox")
+    assert unaccounted(worker) == 8
+    connection.execute("INSERT INTO outbox (notification_id, priority) SELECT id, 2 FROM notification")
+    assert unaccounted(worker) > 0, "there are more than it looks at"
+    assert len(found(connection)) == 5
+    assert unaccounted(worker) == 0
+    assert found(connection) == []
+
+
 async def test_a_round_begins_when_it_is_time_and_not_before(
     backend: httpx.AsyncClient, worker: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
