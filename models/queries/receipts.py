@@ -13,8 +13,8 @@ WITH input AS MATERIALIZED (
         WHERE i.tenant = r.tenant AND i.user_id = r.user_id AND i.acked_seq < least(r.seq, i.last_seq)
         FOR UPDATE
     ) i
-), moved AS (
-    UPDATE inbox i SET acked_seq = locked.seq FROM locked
+), moved AS (  -- `least`, since Postgres checks the row as it was before others wrote to it, too
+    UPDATE inbox i SET acked_seq = least(locked.seq, i.last_seq) FROM locked
     WHERE i.id = ANY (ARRAY(SELECT id FROM locked)) AND i.id = locked.id AND i.acked_seq < locked.seq
     RETURNING i.id, locked.seq, locked.since
 )

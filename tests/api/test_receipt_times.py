@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from models.database import connect
 from tests.api.test_listing import send
 from tests.api.test_recipients import dispatched, why
-from tests.conftest import ack, as_user
+from tests.conftest import ack, as_user, waits_for_a_lock
+from tests.socket_server.conftest import eventually
 
 if TYPE_CHECKING:
     import httpx
@@ -70,3 +73,17 @@ async def test_a_notification_says_when_it_was_acked_seen_and_read(
     assert events[1]["detail"].startswith("2 users saw it, the last of them at ")
     assert events[2]["detail"] == "one user read it"
     assert all(began < datetime.fromisoformat(event["at"]) < clock(connection) for event in events)
+
+
+async def test_an_ack_past_the_head_of_an_inbox_that_is_written_to_goes_up_to_its_new_head(
+    connection: Connection, database_url: str
+) -> None:
+    connection.execute("INSERT INTO inbox (tenant, user_id, last_seq) VALUES ('default', 'u_1', 3)")
+    with connect(database_url) as dispatcher, connect(database_url) as node:
+        with dispatcher.transaction():
+            dispatcher.execute("UPDATE inbox SET last_seq = 4")
+            acking = asyncio.create_task(asyncio.to_thread(ack, node, u_1=9))  # of one that was erased
+            await eventually(lambda: waits_for_a_lock(connection))
+        await acking
+    assert connection.execute("SELECT acked_seq FROM inbox").fetchall() == [{"acked_seq": 4}]
+    assert connection.execute("SELECT since, seq FROM ack").fetchall() == [{"since": 0, "seq": 4}]
