@@ -126,6 +126,11 @@ WITH box AS MATERIALIZED (
         SELECT seq, since FROM ack WHERE inbox_id = d.inbox_id AND seq >= d.seq ORDER BY seq LIMIT 1
     ) a
     WHERE a.seq <= b.floor
+    UNION
+    SELECT a.seq, a.since  -- the last that the floor had passed by when it came
+    FROM bound b CROSS JOIN LATERAL (
+        SELECT seq, since FROM ack WHERE inbox_id = b.id AND seq <= b.before ORDER BY seq DESC LIMIT 1
+    ) a
 ), acks AS (
     DELETE FROM ack WHERE inbox_id = %(inbox)s AND seq = ANY (ARRAY(
         SELECT l.seq FROM looked_at l

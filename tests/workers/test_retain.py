@@ -175,6 +175,30 @@ async def test_when_it_was_acked_is_kept_as_long_as_what_was_acked(
     worker.close()
 
 
+async def test_an_ack_that_came_after_all_that_it_is_about_had_gone_goes_too(
+    settings: Settings, connection: Connection
+) -> None:
+    worker = Resources.build(settings.model_copy(update={"inbox_retention": {"*": KeptItems(age_s=DAY_S)}}))
+    arrive(connection, "u_1", 3)
+    pass_time(connection, 2 * DAY_S)
+    retain(worker)
+    pass_time(connection, 2 * DAY_S)
+    retain(worker)
+    ack(connection, u_1=4)  # by a device that was away
+    assert (seqs(connection), seqs(connection, "ack")) == ([], [4])
+    arrive(connection, "u_1", 1)
+    ack(connection, u_1=5)
+    pass_time(connection, DAY_S // 2)
+    retain(worker)
+    assert (seqs(connection), seqs(connection, "ack")) == ([5], [4, 5])
+    pass_time(connection, DAY_S)
+    retain(worker)
+    pass_time(connection, 2 * DAY_S)
+    retain(worker)
+    assert (seqs(connection), seqs(connection, "ack")) == ([], [])
+    worker.close()
+
+
 def test_much_is_removed_in_small_steps_and_goes_on_where_the_time_ran_out(
     connection: Connection, worker: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
