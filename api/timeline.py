@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from models.told import Row
 
 Event = dict[str, Any]
-_BY_USERS = {"acked": "a device of {} held it", "seen": "{} saw it", "read": "{} read it"}
+_BY_USERS = {"acked": "a device of {} held everything up to it", "seen": "{} saw it", "read": "{} read it"}
 
 
 def timeline_for_all(row: dict[str, Any], events: Iterable[Event], told: Sequence[Row]) -> list[Event]:

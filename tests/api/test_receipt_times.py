@@ -67,7 +67,7 @@ async def test_a_notification_says_when_it_was_acked_seen_and_read(
     acks = connection.execute("SELECT min(at) AS first, max(at) AS last FROM ack").fetchall()[0]
     until = f", the last of them at {acks['last']:%Y-%m-%d %H:%M:%S} UTC"
     assert (events[0]["detail"], datetime.fromisoformat(events[0]["at"])) == (
-        f"a device of 3 users held it{until}",
+        f"a device of 3 users held everything up to it{until}",
         acks["first"],
     )
     assert events[1]["detail"].startswith("2 users saw it, the last of them at ")
@@ -87,3 +87,16 @@ async def test_an_ack_past_the_head_of_an_inbox_that_is_written_to_goes_up_to_it
         await acking
     assert connection.execute("SELECT acked_seq FROM inbox").fetchall() == [{"acked_seq": 4}]
     assert connection.execute("SELECT since, seq FROM ack").fetchall() == [{"since": 0, "seq": 4}]
+
+
+async def test_of_what_was_taken_back_before_a_device_came_nobody_says_that_it_held_it(
+    backend: httpx.AsyncClient, worker: Resources, connection: Connection
+) -> None:
+    key = await send(backend)
+    await dispatched(worker)
+    await backend.delete(f"/v1/notifications/{key}")
+    ack(connection, u_1=2)  # the deletion alone: its log has no arrival any more
+    (*_, told) = (await backend.get(f"/v1/notifications/{key}")).json()["timeline"]
+    assert (told["event"], told["detail"]) == ("acked", "a device of one user held everything up to it")
+    (*_, told) = (await why(backend, key))["timeline"]
+    assert (told["event"], told["detail"]) == ("acked", "a device of theirs held everything up to 2")
