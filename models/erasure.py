@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from models.queries import dispatch as dispatch_sql
 from models.queries import erase as sql
@@ -66,6 +67,8 @@ class _Erasure:
         self._database = database
         self._whose: dict[str, Any] = {"tenant": tenant, "user": user, "begun": begun}
         self.counts: Counter[str] = Counter()
+        self._floor = 0  # of the inbox, as far as this has raised it
+        self._was_trimmed = False  # by retention, or by an erasure that broke off
 
     async def run(self) -> None:
         """Take one step after the other, each until nothing is left of it."""
@@ -76,6 +79,8 @@ class _Erasure:
         await self._erase_digests()
         await self._forget_what_ended()
         await self._erase_numbers()
+        if self._was_trimmed:
+            await self._forget_what_was_trimmed()
         gone_at = await self._erase_inbox()
         while await self._erase_suppressions(gone_at):
             pass
@@ -115,11 +120,20 @@ class _Erasure:
         look: dict[str, Any] = {"after": 0, "until": None}
         while look["after"] is not None:
             (row,) = await self._database.rows(sql.NAMED_IN_EVENTS, {**self._whose, **look})
-            for some in _pieces(row["named"]):
-                async with self._database.transaction() as connection:
-                    taken = await self._take_out(connection, sql.FORGET_ENDED, some)
-                self.counts.update(taken)
+            await self._forget_ended(row["named"])
             look = {"after": row["last"], "until": row["until"]}
+
+    async def _forget_what_was_trimmed(self) -> None:
+        look: dict[str, Any] = {"after": "-infinity", "after_id": UUID(int=0)}
+        while look["after"] is not None:
+            (look,) = await self._database.rows(sql.NAMED_IN_NOTIFICATIONS, {**self._whose, **look})
+            await self._forget_ended(look.pop("named"))
+
+    async def _forget_ended(self, ids: Sequence[str]) -> None:
+        for some in _pieces(ids):
+            async with self._database.transaction() as connection:
+                taken = await self._take_out(connection, sql.FORGET_ENDED, some)
+            self.counts.update(taken)
 
     async def _erase_numbers(self) -> None:
         """Erase what is in the inbox by now, the oldest entries first; what comes in meanwhile goes with the inbox."""
@@ -155,6 +169,8 @@ class _Erasure:
         row = await (await connection.execute(sql.ERASE_LOWEST_NUMBERS, self._whose)).fetchone()
         if row is None:
             return Counter(), 0, 0
+        self._was_trimmed |= row["floor_before"] > self._floor
+        self._floor = max(row["floor"], row["floor_before"])
         done = Counter(deliveries=row["deliveries"], changes=row["changes"])
         done.update(await self._take_out(connection, sql.FORGET_ENDED, row["notifications"]))
         return done, row["floor"], row["last_seq"]

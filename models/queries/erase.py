@@ -11,12 +11,19 @@ an end to it.
 from models.queries.preferences import says_something
 
 MOST_ROWS = 2_000  # in one transaction
-_LOOKED_AT = 10_000  # rows of the outbox, or events, in one statement
+_LOOKED_AT = 10_000  # rows of the outbox, events, or notifications, in one statement
 
 _NAMES_THEM = """n.created_at <= %(begun)s::timestamptz
       AND (n.audience ->> 'user' = %(user)s OR n.audience -> 'users' ? %(user)s)"""
 _LAST_POSITION = "SELECT position FROM outbox WHERE position > 0 ORDER BY position DESC LIMIT 1"
 _LAST_EVENT = "SELECT id FROM notification_event WHERE id > 0 ORDER BY id DESC LIMIT 1"
+_IS_NOWHERE_ELSE = """NOT EXISTS (SELECT 1 FROM outbox WHERE notification_id = n.id AND withdraws IS NULL)
+      AND NOT EXISTS (SELECT 1 FROM parked WHERE notification_id = n.id)
+      AND NOT EXISTS (SELECT 1 FROM suppression WHERE notification_id = n.id AND user_id = %(user)s)
+      AND NOT EXISTS (
+          SELECT 1 FROM delivery d JOIN inbox i ON i.id = d.inbox_id
+          WHERE d.notification_id = n.id AND i.tenant = %(tenant)s AND i.user_id = %(user)s
+      )"""
 _FOR_NOBODY_ELSE = "(n.audience ->> 'user' = %(user)s OR n.audience -> 'users' = '[]')"
 
 UNSUBSCRIBE_FROM_SOME = f"""
@@ -92,15 +99,23 @@ FROM stretch s
 CROSS JOIN LATERAL (
     SELECT n.id FROM notification n
     WHERE n.id = s.notification_id AND n.tenant = %(tenant)s AND {_NAMES_THEM}
-      AND NOT EXISTS (SELECT 1 FROM outbox WHERE notification_id = n.id AND withdraws IS NULL)
-      AND NOT EXISTS (SELECT 1 FROM parked WHERE notification_id = n.id)
-      AND NOT EXISTS (SELECT 1 FROM suppression WHERE notification_id = n.id AND user_id = %(user)s)
-      AND NOT EXISTS (
-          SELECT 1 FROM delivery d JOIN inbox i ON i.id = d.inbox_id
-          WHERE d.notification_id = n.id AND i.tenant = %(tenant)s AND i.user_id = %(user)s
-      )
+      AND {_IS_NOWHERE_ELSE}
     LIMIT 1
 ) n
+"""
+
+# What retention took out of their inbox left nothing to find it by. So, after what the inbox still had, all of their
+# tenant's are looked through; `after` is where the last look ended.
+NAMED_IN_NOTIFICATIONS = f"""
+WITH stretch AS MATERIALIZED (
+    SELECT id, created_at, audience FROM notification
+    WHERE tenant = %(tenant)s AND (created_at, id) > (%(after)s::timestamptz, %(after_id)s::uuid)
+      AND created_at <= %(begun)s::timestamptz
+    ORDER BY created_at, id LIMIT {_LOOKED_AT}
+)
+SELECT (SELECT created_at FROM stretch ORDER BY created_at DESC, id DESC LIMIT 1) AS after,
+       (SELECT id FROM stretch ORDER BY created_at DESC, id DESC LIMIT 1) AS after_id,
+       (SELECT coalesce(json_agg(n.id), '[]') FROM stretch n WHERE {_NAMES_THEM} AND {_IS_NOWHERE_ELSE}) AS named
 """
 
 # The lowest numbers that are there go, and the floor rises with them: what is left is an inbox like any other, whose
@@ -138,7 +153,8 @@ WITH mine AS MATERIALIZED (
     SET floor_seq = greatest(box.floor, box.floor_seq), unread = i.unread - sums.unread, unseen = i.unseen - sums.unseen
     FROM box, sums WHERE i.id = box.id
 )
-SELECT sums.deliveries, sums.notifications, (SELECT count(*) FROM changes) AS changes, box.floor, box.last_seq
+SELECT sums.deliveries, sums.notifications, (SELECT count(*) FROM changes) AS changes, box.floor, box.last_seq,
+       box.floor_seq AS floor_before
 FROM box CROSS JOIN sums
 """
 

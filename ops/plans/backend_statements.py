@@ -74,6 +74,11 @@ def _erasing(notification_id: str) -> Iterator[Hot]:
         ("look at the outbox", erase.NAMED_IN_OUTBOX, {"after": 10, "until": None, "event": None}),
         ("what still waits", erase.STILL_WAITING, {"ids": [notification_id]}),
         ("look at events", erase.NAMED_IN_EVENTS, {"after": 10, "until": None}),
+        (
+            "look at notifications",
+            erase.NAMED_IN_NOTIFICATIONS,
+            {"after": "-infinity", "after_id": "00000000-0000-0000-0000-000000000000"},
+        ),
         ("lowest numbers", erase.ERASE_LOWEST_NUMBERS, {}),
         ("inbox", erase.DELETE_INBOX, {}),
         ("suppressions", erase.ERASE_SOME_SUPPRESSIONS, {"gone_at": now}),

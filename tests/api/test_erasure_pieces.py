@@ -12,11 +12,12 @@ from models.database import Database, connect
 from models.erasure import erase
 from models.errors import UnavailableError
 from models.queries import erase as sql
+from models.queries import retention as retention_sql
 from models.revocations import Revocations
 from tests.api.test_erasure import ERASED, GONE, erased, faults, live, opened, traces
 from tests.api.test_listing import send
 from tests.api.test_recipients import dispatched
-from tests.conftest import in_a_while
+from tests.conftest import as_user, in_a_while
 from tests.workers.test_fan_out import broadcast, finish, subscribe
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("UNSUBSCRIBE_FROM_SOME", "ERASE_LOWEST_NUMBERS", "ERASE_SOME_SUPPRESSIONS"):
         assert str(sql.MOST_ROWS) in getattr(sql, name)
         monkeypatch.setattr(sql, name, getattr(sql, name).replace(str(sql.MOST_ROWS), "2"))
-    for name in ("NAMED_IN_OUTBOX", "NAMED_IN_EVENTS"):
+    for name in ("NAMED_IN_OUTBOX", "NAMED_IN_EVENTS", "NAMED_IN_NOTIFICATIONS"):
         monkeypatch.setattr(sql, name, getattr(sql, name).replace("LIMIT 10000", "LIMIT 2"))
     monkeypatch.setattr(sql, "MOST_ROWS", 2)
 
@@ -201,6 +202,59 @@ class Beset(Database):
         await asyncio.to_thread(self._send_more)
         async with super().transaction() as connection:
             yield connection
+
+
+async def trim(backend: httpx.AsyncClient, worker: Resources, connection: Connection) -> None:
+    """Let retention take out of the user's inbox what they have deleted."""
+    everybody = {"users": ["u_1", GONE]}
+    for to in ({"user": GONE}, everybody, {"user": "u_1"}, {"user": GONE}, everybody):
+        await send(backend, to=to)
+    await dispatched(worker)
+    delete = {"action": "delete", "up_to": 4}
+    assert (await backend.post("/v1/inbox/actions", json=delete, headers=as_user(GONE))).json()["changed"] == 4
+    (box,) = connection.execute("SELECT id FROM inbox WHERE user_id = %s", [GONE]).fetchall()
+    connection.execute(retention_sql.TRIM_LOG, {"inbox": box["id"], "log_items": 0, "log_age_s": 1e6})
+    assert connection.execute("SELECT 1 FROM delivery WHERE inbox_id = %s", [box["id"]]).fetchall() == []
+    await send(backend, to={"user": GONE})
+    await send(backend, to=everybody)
+    await dispatched(worker)
+
+
+@pytest.mark.parametrize("pieces", ["whole", "in_small_pieces"])
+async def test_what_retention_has_taken_out_of_their_inbox_goes_too(
+    pieces: str,
+    backend: httpx.AsyncClient,
+    worker: Resources,
+    connection: Connection,
+    database_url: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    if pieces == "in_small_pieces":
+        request.getfixturevalue(pieces)
+    await trim(backend, worker, connection)
+    assert faults(database_url) == ()
+    counts = await erased(backend)
+    assert (counts["deliveries"], counts["notifications"], counts["shared_notifications"]) == (2, 3, 3)
+    assert traces(connection) == {"revocation"}
+    assert faults(database_url) == ()
+    left = connection.execute("SELECT audience FROM notification ORDER BY id").fetchall()
+    assert [row["audience"] for row in left] == [{"users": ["u_1"]}, {"user": "u_1"}, *[{"users": ["u_1"]}] * 2]
+
+
+@pytest.mark.usefixtures("in_small_pieces")
+async def test_it_goes_too_where_one_breaks_off_again_and_again(
+    backend: httpx.AsyncClient, worker: Resources, connection: Connection, settings: Settings
+) -> None:
+    await trim(backend, worker, connection)
+    async with opened(settings, Fuse) as database:
+        for database.left in range(1, 200):
+            try:
+                await erase(database, Revocations(database), "default", GONE)
+            except UnavailableError:
+                continue
+            break
+    assert database.left >= 0
+    assert traces(connection) == {"revocation"}
 
 
 @pytest.mark.parametrize("pieces", ["whole", "in_small_pieces"])
