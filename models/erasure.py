@@ -212,6 +212,7 @@ class _Erasure:
         """Take the user out of these notifications' audiences, and `forget` those that were for nobody else."""
         taken: Counter[str] = Counter()
         if ids:
+            await connection.execute(sql.LOCK_THOSE_THAT_NAME_THEM, {**self._whose, "ids": list(ids)})
             for statement in (sql.TAKE_OUT_OF_AUDIENCES, forget):
                 cursor = await connection.execute(statement, {**self._whose, "ids": list(ids)})
                 taken.update(await cursor.fetchone() or {})

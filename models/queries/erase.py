@@ -207,7 +207,17 @@ SELECT count(*) AS digests,
 FROM gone
 """
 
-# In the order of ids, as the next one: of two erased users whom many notifications name, one waits for the other.
+# Its own statement, before the next ones, which then see what whoever cancelled one of them has left. In the order of
+# ids: of two erased users whom many notifications name, one waits for the other.
+LOCK_THOSE_THAT_NAME_THEM = """
+SELECT id FROM notification
+WHERE id = ANY(%(ids)s::uuid[]) AND tenant = %(tenant)s
+  AND (audience ->> 'user' = %(user)s OR audience -> 'users' ? %(user)s)
+ORDER BY id
+FOR UPDATE
+"""
+
+# In the same order, as the next one.
 TAKE_OUT_OF_AUDIENCES = """
 WITH shared AS MATERIALIZED (
     SELECT id FROM notification

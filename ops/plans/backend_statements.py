@@ -82,6 +82,7 @@ def _erasing(notification_id: str) -> Iterator[Hot]:
         ("lowest numbers", erase.ERASE_LOWEST_NUMBERS, {}),
         ("inbox", erase.DELETE_INBOX, {}),
         ("suppressions", erase.ERASE_SOME_SUPPRESSIONS, {"gone_at": now}),
+        ("lock", erase.LOCK_THOSE_THAT_NAME_THEM, {"ids": [notification_id, WIDE_ID]}),
         ("out of audiences", erase.TAKE_OUT_OF_AUDIENCES, {"ids": [notification_id, WIDE_ID]}),
         ("forget what waits", erase.FORGET_WAITING, {"ids": [notification_id]}),
         ("forget what ended", erase.FORGET_ENDED, {"ids": [notification_id, WIDE_ID]}),

@@ -10,6 +10,7 @@ import pytest
 from models.database import connect
 from models.queries import dispatch as dispatch_sql
 from models.queries import erase as sql
+from models.queries import withdraw as withdraw_sql
 from models.states import Priority
 from tests.api.test_erasure import GONE, erased, faults, traces
 from tests.api.test_listing import send
@@ -41,7 +42,9 @@ async def test_two_whom_the_same_notifications_name_can_go_at_once(
     assert faults(database_url) == ()
 
 
-@pytest.mark.parametrize("statement", ["TAKE_OUT_OF_AUDIENCES", "FORGET_WAITING", "FORGET_ENDED"])
+@pytest.mark.parametrize(
+    "statement", ["LOCK_THOSE_THAT_NAME_THEM", "TAKE_OUT_OF_AUDIENCES", "FORGET_WAITING", "FORGET_ENDED"]
+)
 async def test_notifications_are_locked_in_one_order_whatever_the_plan(
     statement: str, connection: Connection, database_url: str
 ) -> None:
@@ -63,6 +66,23 @@ async def test_notifications_are_locked_in_one_order_whatever_the_plan(
             for key in keys[1:]:  # none of them is held by who waits for the first
                 watching.execute(f"{locked} NOWAIT", [key])
     await taking_out
+
+
+@pytest.mark.parametrize("to", [{"user": GONE}, {"users": [GONE]}])
+async def test_what_is_being_cancelled_goes_with_all_that_cancelling_leaves(
+    to: dict[str, Any], backend: httpx.AsyncClient, worker: Resources, connection: Connection, database_url: str
+) -> None:
+    key = await send(backend, to=to)
+    await dispatched(worker)
+    with connect(database_url) as cancelling, cancelling.transaction():
+        cancelling.execute(withdraw_sql.FIND_TO_CANCEL, {"tenant": "default", "id": key})
+        cancelling.execute(withdraw_sql.BEGIN_RECALL_IF_NEW, {"id": key})
+        erasing = asyncio.create_task(erased(backend))
+        await eventually(lambda: waits_for_a_lock(connection))
+        cancelling.execute(withdraw_sql.NOTE_RECALL, {"id": key, "cancelled": 0, "recalled": 0, "already_read": 1})
+    assert (await erasing)["deliveries"] == 1
+    assert connection.execute("SELECT 1 FROM notification").fetchall() == []
+    assert faults(database_url) == ()
 
 
 async def test_dispatchers_are_stopped_in_one_order_the_most_urgent_last(
