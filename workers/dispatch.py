@@ -88,6 +88,7 @@ def _dispatch(connection: Connection, priority: Priority, *, limit: int) -> Batc
         if claimed[0]["withdraws"]:
             return _withdraw(connection, priority, claimed)
         if audience := fans_out(claimed[0]):
+            connection.execute(sql.WAIT_LITTLE_FOR_LOCKS)  # who waits in a circle with another gives way
             return _fan_out(connection, priority, claimed[0], audience, limit)
         plan = plan_batch(claimed, priority, _preferences(connection, priority, claimed))
         written = _write(connection, priority, plan)
@@ -204,7 +205,7 @@ def _fan_out_or_retry(
     """Deliver a broadcast to the next users; where that fails, nothing that comes after it is touched."""
     try:
         with transaction(connection):
-            return _fan_out(connection, priority, row, audience, limit)
+            return _fan_out(connection, priority, row, audience, limit, careful=True)
     except BUSY:
         return Batch(full=True)
     except TRANSIENT:
@@ -214,9 +215,17 @@ def _fan_out_or_retry(
         return Batch(claimed=1, full=True)
 
 
-def _fan_out(connection: Connection, priority: Priority, row: dict[str, Any], audience: FanOut, limit: int) -> Batch:
-    """Deliver a broadcast to the next users."""
-    told = FanningOut(connection, priority, row, audience).next(limit)
+def _fan_out(
+    connection: Connection,
+    priority: Priority,
+    row: dict[str, Any],
+    audience: FanOut,
+    limit: int,
+    *,
+    careful: bool = False,
+) -> Batch:
+    """Deliver a broadcast to the next users; `careful` as in `models.queries.dispatch.fan_out`."""
+    told = FanningOut(connection, priority, row, audience, careful=careful).next(limit)
     return Batch(
         dispatched_at=row["now"],
         broadcast=row["id"],

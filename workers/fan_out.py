@@ -56,12 +56,15 @@ class _Wishes:
 class FanningOut:
     """One batch of a claimed row."""
 
-    def __init__(self, connection: Connection, priority: Priority, row: dict[str, Any], audience: FanOut) -> None:
+    def __init__(
+        self, connection: Connection, priority: Priority, row: dict[str, Any], audience: FanOut, *, careful: bool
+    ) -> None:
         self._connection = connection
         self._priority = priority
         self._row = row
         self._wording = Wording(row, priority)
         self._everyone = audience.topic is None
+        self._careful = careful
         self._named = row["collapse_key"] is not None and row["digest_every"] is None
         self._parameters = {
             **{name: row[name] for name in ("id", "tenant", "domain", "type", "due_at", "position", "collapse_key")},
@@ -90,7 +93,7 @@ class FanningOut:
             "locales": frames.dumps(wishes.locales).decode(),
             "collapsed": frames.dumps(collapsed).decode(),
         }
-        statement = sql.fan_out(users, everyone=self._everyone, named=self._named)
+        statement = sql.fan_out(users, everyone=self._everyone, named=self._named, careful=self._careful)
         (became,) = self._connection.execute(statement, written).fetchall()
 
         def tell() -> list[Pushable]:

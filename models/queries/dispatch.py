@@ -137,26 +137,49 @@ def advance(limit: int, reached: str) -> str:
 )"""
 
 
+# Writes to those who have an inbox, and gives one to the others: a fifth to a quarter less work than an upsert, which
+# locks each row before it changes it, or inserts it for the time being. Both are in the order of names, but one comes
+# after the other: whoever creates the same inboxes meanwhile can be waited for in a circle, or was faster.
+_BUMPED = """), known AS (
+    UPDATE inbox i SET last_seq = i.last_seq + 1, unread = i.unread + 1, unseen = i.unseen + 1
+    WHERE i.tenant = %(tenant)s AND i.user_id = ANY (ARRAY(SELECT user_id FROM told))
+    RETURNING i.id, i.user_id, i.last_seq, i.unread, i.unseen
+), created AS (
+    INSERT INTO inbox AS i (tenant, user_id, last_seq, unread, unseen)
+    SELECT %(tenant)s, user_id, 1, 1, 1 FROM told WHERE user_id NOT IN (SELECT user_id FROM known)
+    ORDER BY user_id
+    RETURNING i.id, i.user_id, i.last_seq, i.unread, i.unseen
+), bumped AS (
+    SELECT * FROM known UNION ALL SELECT * FROM created"""
+_BUMPED_IN_ORDER = """), bumped AS (
+    INSERT INTO inbox AS i (tenant, user_id, last_seq, unread, unseen)
+    SELECT %(tenant)s, user_id, 1, 1, 1 FROM told
+    ORDER BY user_id  -- as in DELIVER
+    ON CONFLICT (tenant, user_id) DO UPDATE
+    SET last_seq = i.last_seq + 1, unread = i.unread + 1, unseen = i.unseen + 1
+    RETURNING i.id, i.user_id, i.last_seq, i.unread, i.unseen"""
+
+
 @cache
-def fan_out(limit: int, *, everyone: bool, named: bool = False) -> str:
+def fan_out(limit: int, *, everyone: bool, named: bool = False, careful: bool = False) -> str:
     """Return the statement that delivers a broadcast to the next users, and deletes its outbox row with the last.
 
     Users come in the order of their names, from behind the cursor, which is committed with their deliveries: whoever
     has it never gets it again. Who subscribed after it became due is left out, and of everyone, who had no inbox when
     the first of them got it. The limit is part of the text, as in `claim_due`.
+
+    Where somebody else creates one of the inboxes in that moment, it fails, or waits in a circle with them; `careful`
+    ones do neither, and take longer.
     """
     return f"""
 WITH chosen AS MATERIALIZED ({_chosen(limit, everyone=everyone, named=named)}
 ), muted AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(muted)s::json) AS m(user_id text, rule text)
-), bumped AS (
-    INSERT INTO inbox AS i (tenant, user_id, last_seq, unread, unseen)
-    SELECT %(tenant)s, user_id, 1, 1, 1 FROM chosen c
+), told AS MATERIALIZED (
+    SELECT user_id FROM chosen c
     WHERE user_id <> %(excluded)s AND NOT EXISTS (SELECT 1 FROM muted m WHERE m.user_id = c.user_id)
-    ORDER BY user_id  -- as in DELIVER
-    ON CONFLICT (tenant, user_id) DO UPDATE
-    SET last_seq = i.last_seq + 1, unread = i.unread + 1, unseen = i.unseen + 1
-    RETURNING i.id, i.user_id, i.last_seq, i.unread, i.unseen
+    ORDER BY user_id
+{_BUMPED_IN_ORDER if careful else _BUMPED}
 ), delivered AS (
     INSERT INTO delivery (inbox_id, seq, notification_id, domain, type, priority, silent, locale, collapse_key,
                           collapsed)
@@ -164,6 +187,7 @@ WITH chosen AS MATERIALIZED ({_chosen(limit, everyone=everyone, named=named)}
            user_id IN (SELECT unnest(%(silent)s::text[])), %(locales)s::jsonb ->> user_id,
            %(collapse_key)s, coalesce((%(collapsed)s::jsonb ->> user_id)::int, 0)
     FROM bumped
+    ORDER BY id  -- as the indexes are: neighbours go to the same pages
 {advance(limit, "bumped")}
 SELECT (SELECT done FROM progress) AS done, (SELECT count(*) FROM muted JOIN chosen USING (user_id)) AS suppressed,
        count(*) AS delivered,

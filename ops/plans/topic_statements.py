@@ -66,21 +66,23 @@ def of_topics() -> Iterator[Hot]:
                 dispatch.next_users(count, everyone=everyone),
                 next_users,
             )
-            yield Hot(
-                f"fan out {count}, {whose}",
-                "worker: deliver a broadcast to the next users",
-                dispatch.fan_out(count, everyone=everyone),
-                {
-                    **next_users,
-                    "domain": "shop",
-                    "type": "shop.sale",
-                    "priority": 3,
-                    "position": 1,
-                    "muted": orjson.dumps([{"user_id": "u_1", "rule": "it is muted"}]).decode(),
-                    "silent": ["u_2"],
-                    "collapse_key": None,
-                    "collapsed": "{}",
-                    "locales": orjson.dumps({"u_3": "uk"}).decode(),
-                },
-                writes=True,
-            )
+            written = {
+                **next_users,
+                "domain": "shop",
+                "type": "shop.sale",
+                "priority": 3,
+                "position": 1,
+                "muted": orjson.dumps([{"user_id": "u_1", "rule": "it is muted"}]).decode(),
+                "silent": ["u_2"],
+                "collapse_key": None,
+                "collapsed": "{}",
+                "locales": orjson.dumps({"u_3": "uk"}).decode(),
+            }
+            for name, careful in (("fan out", False), ("fan out carefully", True)):
+                yield Hot(
+                    f"{name} {count}, {whose}",
+                    "worker: deliver a broadcast to the next users",
+                    dispatch.fan_out(count, everyone=everyone, careful=careful),
+                    written,
+                    writes=True,
+                )

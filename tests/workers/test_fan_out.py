@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from models.queries import ingest as ingest_sql
 from models.queries import topics as topics_sql
 from models.socket_events import InboxFrame
 from models.states import Priority
-from tests.conftest import nobody
+from tests.conftest import nobody, waits_for_a_lock
 from tests.models.test_log import ingest
+from tests.socket_server.conftest import eventually
 from workers.choose import FanOut, choose
 from workers.dispatch import dispatch_batch
 from workers.tasks import dispatch_until_idle
@@ -258,6 +260,31 @@ def test_an_inbox_that_somebody_holds_is_waited_for_in_order(connection: Connect
     finish(connection)
     assert reached(connection, key) == names(25)
     assert reached(connection, after) == ["u_001"]
+
+
+@pytest.mark.parametrize("in_a_circle", [False, True])
+async def test_whoever_creates_one_of_the_inboxes_in_that_moment_is_waited_for_or_goes_first(
+    in_a_circle: bool, connection: Connection, worker: Resources
+) -> None:
+    subscribe(connection, names(9))
+    ingest(connection, "u_001")
+    finish(connection)
+    key = broadcast(connection, {"topic": TOPIC})
+    other = worker.postgres()
+    with other.transaction():
+        other.execute("INSERT INTO inbox (tenant, user_id) VALUES ('default', 'u_005')")
+        dispatching = asyncio.create_task(asyncio.to_thread(step, connection))
+        await eventually(lambda: waits_for_a_lock(other))
+        if in_a_circle:
+            await asyncio.to_thread(other.execute, "UPDATE inbox SET last_seq = last_seq WHERE user_id = 'u_001'")
+    await dispatching
+    finish(connection)
+    assert reached(connection, key) == names(9)
+    assert progress(connection)["reached"] == 9
+    boxes = connection.execute("SELECT user_id, last_seq, unread FROM inbox ORDER BY user_id").fetchall()
+    assert boxes == [
+        {"user_id": user, "last_seq": 1 + (user == "u_001"), "unread": 1 + (user == "u_001")} for user in names(9)
+    ]
 
 
 def test_one_that_fails_for_good_is_parked_and_goes_on_where_it_was(connection: Connection, database_url: str) -> None:
