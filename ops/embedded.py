@@ -158,7 +158,7 @@ class EmbeddedPostgres:
         options = [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            "shared_buffers=256MB",
+            "shared_buffers=512MB",
             "max_wal_size=2GB",  # a broadcast to a million writes one: no checkpoint in the middle of it
             "max_connections=200",
             "log_min_messages=warning",
