@@ -119,7 +119,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
                 "detail": "not delivered to one user: the user mutes the domain shop",
             },
             {"at": _SOON, "event": "pushed", "detail": "for one user to the node shop-1:8001:5f0c2a9e"},
-            {"at": _SOON, "event": "acked", "detail": "a device of one user held it"},
+            {"at": _SOON, "event": "acked", "detail": "a device of one user held everything up to it"},
         ],
     },
     "NotificationsPage": {

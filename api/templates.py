@@ -173,7 +173,9 @@ class Template:
         if self._text is not None and len(self._text) <= most:
             return self._text
         try:
-            text = self._sentence_from(filling) or self._written_from(filling, most)
+            text = self._sentence_from(filling)
+            if text is None:
+                text = self._written_from(filling, most)
         except OutputStreamLimitError as error:
             raise TemplateError(_TOO_LONG.format(most)) from error
         except LiquidError as error:
@@ -186,11 +188,11 @@ class Template:
             raise TemplateError(_TOO_LONG.format(most))
         return text
 
-    def _sentence_from(self, filling: Filling) -> str:
-        """Return its text, as the library would; an empty one where that has to do it."""
+    def _sentence_from(self, filling: Filling) -> str | None:
+        """Return its text, as the library would; None where that has to do it."""
         said = self._sentence.fill_in(filling.globals) if self._sentence is not None else None
         if said is None:
-            return ""
+            return None
         text, steps = said
         filling.spend(self._length + steps)
         return text

@@ -10,6 +10,7 @@ user whom the last one ended with. What was accepted after it, with the same pri
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
     """
     pushes: list[Pushable] = []
     done = Batch(tell=lambda: pushes)
-    waiting: set[tuple[str, str]] = set()
+    waiting: set[Box] = set()
     with transaction(connection):
         claimed = _claim(connection, priority, limit)
         connection.execute(sql.WAIT_LITTLE_FOR_LOCKS)
@@ -124,18 +125,10 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
             if done.delivered + done.gathered >= MOST_DELIVERIES:
                 done.full = True
                 return done
-            boxes_of: set[Box] = set()
             try:
-                plan = plan_batch([row], priority, _preferences(connection, priority, [row]))
-                boxes_of = plan.boxes
-                if not waiting.isdisjoint(boxes_of):
-                    waiting.update(boxes_of)
-                    continue
-                with transaction(connection):
-                    boxes = _write(connection, priority, plan).fetchall()
-            except BUSY:
-                waiting.update(boxes_of)
-                continue
+                one = _dispatch_one(connection, priority, row, waiting)
+            except BUSY:  # somebody holds what says who waits for it: so all do
+                break
             except TRANSIENT:
                 raise
             except DiscardError as error:
@@ -143,7 +136,10 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
             except Exception as error:  # noqa: BLE001  # as in `dispatch_batch`
                 _retry_or_park(connection, priority, row, _reason(error), attempts)
             else:
-                pushes += plan.pushes(boxes, priority)
+                if one is None:
+                    continue
+                plan, told = one
+                pushes += told
                 done.delivered += len(plan.entries)
                 done.gathered += len(plan.gathered)
                 done.dispatched += plan.dispatched
@@ -152,6 +148,19 @@ def _dispatch_one_by_one(connection: Connection, priority: Priority, *, limit: i
             done.claimed += 1
     done.full = len(claimed) == limit or done.claimed < len(claimed)
     return done
+
+
+def _dispatch_one(
+    connection: Connection, priority: Priority, row: dict[str, Any], waiting: set[Box]
+) -> tuple[Plan, Sequence[Pushable]] | None:
+    """Dispatch a row; None where somebody holds an inbox of it, or one waits already: then all of them wait."""
+    with transaction(connection):
+        plan = plan_batch([row], priority, _preferences(connection, priority, [row]))
+        if waiting.isdisjoint(plan.boxes):
+            with suppress(*BUSY), transaction(connection):
+                return plan, plan.pushes(_write(connection, priority, plan).fetchall(), priority)
+        waiting.update(plan.boxes)
+    return None
 
 
 def _claim(connection: Connection, priority: Priority, limit: int) -> list[dict[str, Any]]:

@@ -12,13 +12,15 @@ ON CONFLICT (tenant, user_id) DO UPDATE SET last_seq = i.last_seq
 """
 
 # What is unread may have overtaken what arrives now: by its priority, or while that was tried again. Then it stays, as
-# everybody has it, and what takes its place is going to stand for that one, too.
+# everybody has it, and what takes its place is going to stand for that one, too. What has expired is no longer there,
+# and what was said at a time that is to come was said before the clock was set back.
 # Joins nothing to what it has written: a plan would take that for a row or two, and compare each with each.
 COLLAPSE = """
 WITH unread AS MATERIALIZED (
     SELECT i.id AS inbox_id, k.tenant, k.user_id, k.type, k.collapse_key,
            d.seq, d.collapsed + coalesce(d.overtook, 0) + 1 AS places, d.seen_at IS NULL AS unseen, k.stands_for,
-           n.said_at, bool_or(n.said_at > k.said_at) OVER (PARTITION BY i.id, k.type, k.collapse_key) AS overtaken
+           n.said_at, bool_or(n.is_there AND n.said_at > k.said_at)
+               OVER (PARTITION BY i.id, k.type, k.collapse_key) AS overtaken
     FROM json_to_recordset(%(keys)s::json) AS k(
         tenant text, user_id text, type text, collapse_key text, said_at timestamptz, stands_for int)
     CROSS JOIN LATERAL (SELECT id FROM inbox WHERE tenant = k.tenant AND user_id = k.user_id LIMIT 1) i
@@ -29,7 +31,11 @@ WITH unread AS MATERIALIZED (
         ORDER BY seq
     ) d
     CROSS JOIN LATERAL (
-        SELECT greatest(deliver_at, created_at) AS said_at FROM notification WHERE id = d.notification_id LIMIT 1
+        SELECT s.said_at, s.said_at <= now() AND coalesce(s.expires_at, 'infinity') > now() AS is_there
+        FROM (
+            SELECT greatest(deliver_at, created_at) AS said_at, expires_at FROM notification
+            WHERE id = d.notification_id LIMIT 1
+        ) s
     ) n
 ), old AS MATERIALIZED (
     SELECT * FROM unread WHERE NOT overtaken

@@ -44,6 +44,8 @@ class Inbox(SQLModel, table=True):
     unread: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
     unseen: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
     created_at: datetime = time_column(default=True, nullable=False)
+    acked_from: int | None = Field(default=None, sa_type=BigInteger)  # only nodes from before 0019 write this, and
+    acked_at: datetime | None = time_column()  # this; a later migration is to drop both
 
 
 class Ack(SQLModel, table=True):

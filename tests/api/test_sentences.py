@@ -17,6 +17,8 @@ SENTENCES = [
     "{{ n | times: 1000000000 | times: 1000000000 }} {{ who.names | join: ', ' }} {{ who }}",
     "{{ n | plus: 0.5 | round: 2 | number }} {{ n | currency: 'UAH' }} {{ word | date: 'long' }} {{ n.real }}",
     " {{ yes }} {{ nothing }} {{ who.size }} {{ word.size }} {{ who.names | size }} ",
+    "{{ nothing }}",
+    "{{ word }}",
     "{{ word | append: 'aaaaaaaa' | append: 'b' | escape }}\r\nmore",
 ]
 MORE = [

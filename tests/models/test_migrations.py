@@ -52,6 +52,29 @@ def test_every_migration_can_be_taken_back_and_made_again(servers: Servers) -> N
             admin.execute("DROP DATABASE up_and_down WITH (FORCE)")
 
 
+def test_what_is_known_of_acks_is_kept_both_ways(servers: Servers) -> None:
+    base = servers.database_url.rpartition("/")[0]
+    url = f"{base}/acks_both_ways"
+    known = "SELECT acked_from, acked_seq, acked_at IS NOT NULL FROM inbox ORDER BY user_id"
+    with psycopg.connect(f"{base}/postgres", autocommit=True) as admin:
+        admin.execute("CREATE DATABASE acks_both_ways")
+        try:
+            command.upgrade(alembic_config(url), "0018")
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(
+                    "INSERT INTO inbox (tenant, user_id, last_seq, acked_seq, acked_from, acked_at) VALUES "
+                    "('default', 'a', 9, 5, 2, now()), ('default', 'b', 9, 5, NULL, NULL)"
+                )
+                before = connection.execute(known).fetchall()
+                upgrade(url)
+                acks = connection.execute("SELECT seq, since, at = acked_at FROM ack JOIN inbox ON id = inbox_id")
+                assert acks.fetchall() == [(5, 2, True)]
+                command.downgrade(alembic_config(url), "0018")
+                assert connection.execute(known).fetchall() == before
+        finally:
+            admin.execute("DROP DATABASE acks_both_ways WITH (FORCE)")
+
+
 def test_two_that_migrate_at_once_do_not_collide(servers: Servers) -> None:
     base = servers.database_url.rpartition("/")[0]
     url = f"{base}/twice_at_once"

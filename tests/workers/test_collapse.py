@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from models.states import FOLDED, OVERTAKEN, Action, Priority
 from ops.prove.replica import Replica
 from tests.conftest import nobody
 from tests.models.test_log import fresh_read, replay, store
-from tests.workers.test_fan_out import TOPIC, broadcast, finish, names, outbox, step, subscribe
+from tests.workers.test_fan_out import TOPIC, broadcast, finish, names, outbox, reached, step, subscribe
 from workers import fan_out
 from workers.dispatch import dispatch_batch
 from workers.tasks import dispatch_until_idle
@@ -46,6 +45,14 @@ def shown(connection: Connection, user: str = "a") -> list[tuple[int, str, int]]
 def dispatch(connection: Connection, priority: Priority) -> None:
     while step(connection, priority).claimed:
         pass
+
+
+def pass_an_hour(connection: Connection) -> None:
+    """Let everything be as it was an hour ago."""
+    connection.execute(
+        "UPDATE notification SET created_at = created_at - interval '1 h', deliver_at = deliver_at - interval '1 h'"
+    )
+    connection.execute("UPDATE outbox SET due_at = due_at - interval '1 h'")
 
 
 def counts(connection: Connection, user: str = "a") -> tuple[int, int, int]:
@@ -159,24 +166,34 @@ def test_what_is_tried_again_does_not_take_the_place_of_what_is_newer(connection
         key = f"k{apart}"
         older = say(connection, "older", key=key)
         connection.execute(
-            "UPDATE outbox SET attempts = 1, due_at = now() + interval '50 ms' WHERE notification_id = %s", [older]
+            "UPDATE outbox SET attempts = 1, due_at = now() + interval '1 h' WHERE notification_id = %s", [older]
         )
         say(connection, "newer", key=key)
         if apart:
             finish(connection)
-        time.sleep(0.06)
+        connection.execute("UPDATE outbox SET due_at = now()")
         finish(connection, limit=500)
     assert [(title, collapsed) for _, title, collapsed in shown(connection)] == [("newer", 0), ("newer", 1)]
 
 
 def test_what_was_scheduled_is_as_new_as_the_time_that_it_was_for(connection: Connection) -> None:
-    soon = datetime.now(UTC) + timedelta(milliseconds=60)
-    say(connection, "scheduled", deliver_at=soon)
+    key = say(connection, "scheduled", deliver_at=datetime.now(UTC) + timedelta(hours=1))
     say(connection, "at once")
     finish(connection)
-    time.sleep(0.07)
+    pass_an_hour(connection)
     finish(connection)
     assert shown(connection) == [(3, "scheduled", 1)]
+    assert reached(connection, key) == ["a"]
+
+
+@pytest.mark.parametrize("gone", ["expires_at = now()", "created_at = now() + interval '1 h'"])
+def test_what_has_expired_or_is_of_a_time_to_come_keeps_no_place(gone: str, connection: Connection) -> None:
+    say(connection, "older", priority=Priority.LOW.rank)
+    newer = say(connection, "newer", priority=Priority.CRITICAL.rank)
+    dispatch(connection, Priority.CRITICAL)
+    connection.execute(f"UPDATE notification SET {gone} WHERE id = '{newer}'")
+    dispatch(connection, Priority.LOW)
+    assert shown(connection) == [(3, "older", 1)]
 
 
 def test_a_broadcast_collapses_for_each_of_its_users(connection: Connection) -> None:

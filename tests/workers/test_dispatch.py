@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import orjson
+import psycopg
 import pytest
 
 from models import redis_keys
+from models.contracts import PreferencesIn
 from models.parked import list_parked, replay_parked
 from models.push import decode
 from models.socket_events import InboxFrame
@@ -133,6 +135,35 @@ def test_a_row_that_the_code_stumbles_over_is_parked_and_its_neighbours_go_on(
     assert (count(connection, "delivery"), count(connection, "outbox")) == (1, 0)
     (parked,) = connection.execute("SELECT notification_id::text AS id, attempts, reason FROM parked").fetchall()
     assert (parked["id"], parked["attempts"], parked["reason"].startswith("TypeError")) == (bad, 2, True)
+
+
+def test_one_that_nobody_can_be_told_of_holds_up_no_batch_that_is_done_row_by_row(connection: Connection) -> None:
+    connection.execute("INSERT INTO preference (tenant, user_id, body) VALUES ('default', 'a', '[]')")
+    preferences = PreferencesIn(locale="uk").model_dump_json()
+    connection.execute("INSERT INTO preference (tenant, user_id, body) VALUES ('default', 'c', %s)", [preferences])
+    bad = [*ingest(connection, "a"), *ingest(connection, "c")]
+    connection.execute("""UPDATE notification SET texts = '{"uk": 1}' WHERE id = %s""", [bad[1]])
+    ingest(connection, "b")
+    run(connection, attempts=1)
+    assert (count(connection, "delivery"), count(connection, "outbox")) == (1, 0)
+    parked = connection.execute("SELECT notification_id::text AS id FROM parked").fetchall()
+    assert {row["id"] for row in parked} == set(bad)
+
+
+def test_preferences_that_somebody_holds_are_waited_for_in_order(connection: Connection, database_url: str) -> None:
+    connection.execute("INSERT INTO preference (tenant, user_id, body) VALUES ('default', 'b', '[]')")
+    (first,) = ingest(connection, "a")
+    ingest(connection, "b")
+    (last,) = ingest(connection, "a")
+    with psycopg.connect(database_url) as holder:
+        holder.execute("LOCK TABLE preference")
+        connection.execute("SET lock_timeout = '50ms'")
+        batch = dispatch_batch(connection, Priority.NORMAL, limit=500, attempts=1)
+        assert (batch.claimed, batch.delivered, batch.full) == (0, 0, True)
+    run(connection, attempts=1)
+    assert (count(connection, "delivery"), count(connection, "parked")) == (2, 1)
+    rows = connection.execute("SELECT notification_id::text AS id FROM delivery ORDER BY seq").fetchall()
+    assert [row["id"] for row in rows] == [first, last]
 
 
 def test_a_transaction_that_dies_leaves_everything_as_it_was(connection: Connection, worker: Resources) -> None:

@@ -273,12 +273,11 @@ async def test_whoever_creates_one_of_the_inboxes_in_that_moment_is_waited_for_o
     other = worker.postgres()
     with other.transaction():
         other.execute("INSERT INTO inbox (tenant, user_id) VALUES ('default', 'u_005')")
-        dispatching = asyncio.create_task(asyncio.to_thread(step, connection))
+        dispatching = asyncio.create_task(asyncio.to_thread(finish, connection))
         await eventually(lambda: waits_for_a_lock(other))
         if in_a_circle:
             await asyncio.to_thread(other.execute, "UPDATE inbox SET last_seq = last_seq WHERE user_id = 'u_001'")
     await dispatching
-    finish(connection)
     assert reached(connection, key) == names(9)
     assert progress(connection)["reached"] == 9
     boxes = connection.execute("SELECT user_id, last_seq, unread FROM inbox ORDER BY user_id").fetchall()

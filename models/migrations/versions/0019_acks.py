@@ -1,6 +1,6 @@
 """acks: when each number was acked, not only the last ones
 
-Revision: 0019, after 0018. The columns that go are of 0016, which was in no release; what they say is kept.
+Revision: 0019, after 0018. The columns of 0016 stay for now: socket nodes from before write to them until they end.
 """
 
 import sqlalchemy as sa
@@ -26,13 +26,9 @@ def upgrade() -> None:
         "INSERT INTO ack (inbox_id, seq, since, at) SELECT id, acked_seq, acked_from, acked_at FROM inbox "
         "WHERE acked_at IS NOT NULL AND acked_from < acked_seq"
     )
-    op.drop_column("inbox", "acked_at")
-    op.drop_column("inbox", "acked_from")
 
 
 def downgrade() -> None:
-    op.add_column("inbox", sa.Column("acked_from", sa.BigInteger(), nullable=True))
-    op.add_column("inbox", sa.Column("acked_at", sa.DateTime(timezone=True), nullable=True))
     op.execute(
         "UPDATE inbox i SET acked_from = a.since, acked_at = a.at FROM ack a "
         "WHERE a.inbox_id = i.id AND a.seq = i.acked_seq"
