@@ -13,7 +13,8 @@ ON CONFLICT (tenant, user_id) DO UPDATE SET last_seq = i.last_seq
 
 # What is unread may have overtaken what arrives now: by its priority, or while that was tried again. Then it stays, as
 # everybody has it, and what takes its place is going to stand for that one, too. What has expired is no longer there,
-# and what was said at a time that is to come was said before the clock was set back.
+# and what was said at a time that is to come was said before the clock was set back. What was said since this
+# transaction began is none of that.
 # Joins nothing to what it has written: a plan would take that for a row or two, and compare each with each.
 COLLAPSE = """
 WITH unread AS MATERIALIZED (
@@ -31,7 +32,7 @@ WITH unread AS MATERIALIZED (
         ORDER BY seq
     ) d
     CROSS JOIN LATERAL (
-        SELECT s.said_at, s.said_at <= now() AND coalesce(s.expires_at, 'infinity') > now() AS is_there
+        SELECT s.said_at, s.said_at <= clock_timestamp() AND coalesce(s.expires_at, 'infinity') > now() AS is_there
         FROM (
             SELECT greatest(deliver_at, created_at) AS said_at, expires_at FROM notification
             WHERE id = d.notification_id LIMIT 1

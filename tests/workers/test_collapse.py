@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ import orjson
 import pytest
 
 from models.database import connect
+from models.queries import dispatch as dispatch_sql
 from models.socket_events import InboxFrame
 from models.states import FOLDED, OVERTAKEN, Action, Priority
 from ops.prove.replica import Replica
-from tests.conftest import nobody
+from tests.conftest import nobody, waits_for_a_lock
 from tests.models.test_log import fresh_read, replay, store
+from tests.socket_server.conftest import eventually
 from tests.workers.test_fan_out import TOPIC, broadcast, finish, names, outbox, reached, step, subscribe
 from workers import fan_out
 from workers.dispatch import dispatch_batch
@@ -159,6 +162,25 @@ def test_what_is_newer_keeps_its_place_whatever_comes_late(to: dict[str, Any], c
     say(connection, "newest", priority=Priority.LOW.rank)
     dispatch(connection, Priority.LOW)
     assert shown(connection) == [(3, "newest", 2)], "it stands for what was overtaken, too"
+
+
+async def test_what_was_said_after_a_dispatcher_has_begun_keeps_its_place(
+    connection: Connection, worker: Resources, database_url: str
+) -> None:
+    say(connection, "before")
+    finish(connection)
+    say(connection, "older", priority=Priority.LOW.rank)
+    holder = worker.postgres()
+    with connect(database_url) as late:
+        with holder.transaction():
+            lock = {"lock": dispatch_sql.LOCK_CLASS, "priority": Priority.LOW.rank}
+            holder.execute(dispatch_sql.LOCK_PRIORITY, lock)
+            dispatching = asyncio.create_task(asyncio.to_thread(dispatch, late, Priority.LOW))
+            await eventually(lambda: waits_for_a_lock(connection))
+            say(connection, "newer", priority=Priority.CRITICAL.rank)
+            dispatch(connection, Priority.CRITICAL)
+        await dispatching
+    assert [title for _, title, _ in shown(connection)] == ["newer"]
 
 
 def test_what_is_tried_again_does_not_take_the_place_of_what_is_newer(connection: Connection) -> None:
