@@ -54,7 +54,7 @@ WITH input AS MATERIALIZED (
 ), bumped AS (
     INSERT INTO inbox AS i (tenant, user_id, last_seq, unread, unseen)
     SELECT tenant, user_id, n, n, n FROM per_user
-    ORDER BY tenant, user_id  -- every writer locks inboxes in this order: no deadlock
+    ORDER BY tenant, user_id  -- every writer locks inboxes in this order, or gives way: no deadlock
     ON CONFLICT (tenant, user_id) DO UPDATE
     SET last_seq = i.last_seq + excluded.last_seq, unread = i.unread + excluded.unread,
         unseen = i.unseen + excluded.unseen

@@ -5,7 +5,7 @@
 RECORD_ACKS_IF_AHEAD = """
 WITH input AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(acks)s::json) AS r(tenant text, user_id text, seq bigint)
-    ORDER BY tenant, user_id  -- every writer locks inboxes in this order: no deadlock
+    ORDER BY tenant, user_id  -- every writer locks inboxes in this order, or gives way: no deadlock
 ), locked AS MATERIALIZED (
     SELECT i.id, i.acked_seq AS since, least(r.seq, i.last_seq) AS seq
     FROM input r CROSS JOIN LATERAL (  -- one index look-up each: a join would read all inboxes

@@ -108,16 +108,22 @@ async def test_many_at_once_agree(backend: httpx.AsyncClient, connection: Connec
     assert connection.execute("SELECT DISTINCT last_seq FROM inbox").fetchall() == [{"last_seq": 2}]
 
 
-@pytest.mark.parametrize("to", [{"topic": TOPIC}, {"everyone": True}])
-async def test_half_way_through_a_broadcast_the_rest_never_get_it(
-    to: dict[str, Any], backend: httpx.AsyncClient, connection: Connection
-) -> None:
+async def half_way(backend: httpx.AsyncClient, connection: Connection, to: dict[str, Any]) -> str:
+    """Of 25, ten have it, one has read it, and one of the others left it out."""
     subscribe(connection, names(25))
     for user in names(25):
         connection.execute("INSERT INTO inbox (tenant, user_id) VALUES ('default', %s)", [user])
     key = await send(backend, {**to, "exclude_actor": True}, actor={"id": "u_020"})
     step(connection)
     await act(backend, "u_003", Action.READ)
+    return key
+
+
+@pytest.mark.parametrize("to", [{"topic": TOPIC}, {"everyone": True}])
+async def test_half_way_through_a_broadcast_the_rest_never_get_it(
+    to: dict[str, Any], backend: httpx.AsyncClient, connection: Connection
+) -> None:
+    key = await half_way(backend, connection, to)
     subscribe(connection, ["u_019b"])  # after it was due: not for them, and so not cancelled
     assert await cancel(backend, key) == (14, 9, 1)
     assert finish(connection) == []

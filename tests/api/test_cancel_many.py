@@ -17,8 +17,8 @@ from models.digest_closing import close_due
 from models.errors import UnavailableError
 from models.queries import withdraw as withdraw_sql
 from models.states import Action
-from tests.api.test_cancel import act, cancel, inbox, look, send
-from tests.workers.test_fan_out import TOPIC, broadcast, finish, names, outbox, reached, step, subscribe
+from tests.api.test_cancel import act, cancel, half_way, inbox, look
+from tests.workers.test_fan_out import TOPIC, broadcast, finish, names, outbox, reached, subscribe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -35,15 +35,10 @@ def bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cancellations, "COUNTED_AT_ONCE", 4)
 
 
-async def half_way(backend: httpx.AsyncClient, connection: Connection, to: dict[str, Any]) -> str:
-    """Of 25, ten have it, one has read it, and one of the others left it out."""
-    subscribe(connection, names(25))
-    for user in names(25):
-        connection.execute("INSERT INTO inbox (tenant, user_id) VALUES ('default', %s)", [user])
-    key = await send(backend, {**to, "exclude_actor": True}, actor={"id": "u_020"})
-    step(connection)
-    await act(backend, "u_003", Action.READ)
-    subscribe(connection, [f"u_019{nth}" for nth in range(9)])  # after it was due
+async def with_latecomers(backend: httpx.AsyncClient, connection: Connection, to: dict[str, Any]) -> str:
+    """It is half-way, and others came after it was due."""
+    key = await half_way(backend, connection, to)
+    subscribe(connection, [f"u_019{nth}" for nth in range(9)])
     connection.execute(
         "INSERT INTO inbox (tenant, user_id) SELECT 'default', 'u_018' || n FROM generate_series(1, 9) n"  # and began
     )
@@ -68,7 +63,7 @@ async def cancelling_with(kind: type[Database], settings: Settings) -> AsyncIter
 async def test_very_many_are_counted_bit_by_bit_and_as_of_when_it_was_decided(
     to: dict[str, Any], backend: httpx.AsyncClient, connection: Connection, settings: Settings
 ) -> None:
-    key = await half_way(backend, connection, to)
+    key = await with_latecomers(backend, connection, to)
 
     class Reading(Database):
         """While it is counted, users go on reading and deleting, and workers take it back."""
@@ -95,7 +90,7 @@ async def test_very_many_are_counted_bit_by_bit_and_as_of_when_it_was_decided(
 async def test_whoever_breaks_off_while_it_counts_asks_again(
     to: dict[str, Any], backend: httpx.AsyncClient, connection: Connection, settings: Settings
 ) -> None:
-    key = await half_way(backend, connection, to)
+    key = await with_latecomers(backend, connection, to)
 
     class Fuse(Database):
         left = 0

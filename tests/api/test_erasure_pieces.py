@@ -83,11 +83,8 @@ async def test_wherever_it_is_killed_everything_is_in_order(
     assert traces(connection) == {"revocation"}
 
 
-@pytest.mark.usefixtures("in_small_pieces")
-async def test_one_that_breaks_off_again_and_again_comes_to_its_end(
-    backend: httpx.AsyncClient, worker: Resources, connection: Connection, settings: Settings, database_url: str
-) -> None:
-    await live(backend, worker, connection, database_url)
+async def erase_bit_by_bit(settings: Settings) -> None:
+    """Break off after one transaction, call it again and break off after two, and so on, until it comes to its end."""
     async with opened(settings, Fuse) as database:
         for database.left in range(1, 200):
             try:
@@ -96,6 +93,14 @@ async def test_one_that_breaks_off_again_and_again_comes_to_its_end(
                 continue
             break
     assert database.left >= 0
+
+
+@pytest.mark.usefixtures("in_small_pieces")
+async def test_one_that_breaks_off_again_and_again_comes_to_its_end(
+    backend: httpx.AsyncClient, worker: Resources, connection: Connection, settings: Settings, database_url: str
+) -> None:
+    await live(backend, worker, connection, database_url)
+    await erase_bit_by_bit(settings)
     assert traces(connection) == {"revocation"}
 
 
@@ -246,14 +251,7 @@ async def test_it_goes_too_where_one_breaks_off_again_and_again(
     backend: httpx.AsyncClient, worker: Resources, connection: Connection, settings: Settings
 ) -> None:
     await trim(backend, worker, connection)
-    async with opened(settings, Fuse) as database:
-        for database.left in range(1, 200):
-            try:
-                await erase(database, Revocations(database), "default", GONE)
-            except UnavailableError:
-                continue
-            break
-    assert database.left >= 0
+    await erase_bit_by_bit(settings)
     assert traces(connection) == {"revocation"}
 
 
