@@ -276,6 +276,7 @@ async def test_whoever_creates_one_of_the_inboxes_in_that_moment_is_waited_for_o
         dispatching = asyncio.create_task(asyncio.to_thread(finish, connection))
         await eventually(lambda: waits_for_a_lock(other))
         if in_a_circle:
+            other.execute("SET LOCAL lock_timeout = '800ms'")  # before Postgres would look for circles
             await asyncio.to_thread(other.execute, "UPDATE inbox SET last_seq = last_seq WHERE user_id = 'u_001'")
     await dispatching
     assert reached(connection, key) == names(9)
